@@ -5,7 +5,8 @@
     WeftError
     ├── UserError      the user can mend it: a bad file, option, model or setting        exit code 2
     └── RunError       the run cannot go on: disk full, endpoint dead, out of memory      exit code 1
-        └── EngineError    one engine failed at one request; recorded on the trace
+        ├── EngineError    one engine failed at one request; recorded on the trace
+        └── TextError      one vocabulary cannot spell a text; recorded on the trace
 
 Every error says *what* happened, *where*, what was *expected* and the *remedy*; the command line prints
 those four and no traceback. Anything outside this tree is a defect of Weft's and keeps its traceback.
@@ -45,3 +46,7 @@ class RunError(WeftError):
 
 class EngineError(RunError):
     """One request to an engine failed; the trace records it and is tried again on the next run."""
+
+
+class TextError(RunError):
+    """A text that one model wrote cannot be spelled in the other's vocabulary; the trace records it."""

@@ -1,0 +1,18 @@
+"""Writing traces: from a proposal to a run over many prompts.
+
+::
+
+    pen.py          one model's prefix of token ids, and the shared text in them
+    seam.py         where text may pass from one author to the other
+    loops.py        finding a loop while it is written
+    passage.py      one stretch of text, by one writer or by two in turn
+    cooperate.py    one prompt -> one response: thinking, then the final response
+    strategies.py   which model writes what: TESSY and its baselines
+    run.py          many prompts, side by side
+    settings.py     what a run is asked to do
+    synthesize.py   all of it together: settings and prompts in, files out
+"""
+
+from weft.synthesis.synthesize import synthesize
+
+__all__ = ["synthesize"]

@@ -1,0 +1,76 @@
+"""The command ``weft``: it finds the subcommand, runs it, and turns errors into messages and exit codes.
+
+Exit codes: 0 done, 1 a failure, 2 a mistake of the user's, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from weft import __version__
+
+COMMANDS = {
+    "synth": ("weft.cli.synth:synth", "Write student-consistent traces for prompts."),
+    "show": ("weft.cli.show:show", "Print traces, each author in its own colour."),
+    "demo": ("weft.cli.demo:demo", "Run the whole job on the embedded micro world."),
+    "micro": ("weft.cli.micro:app", "The embedded micro world: prompts for it, and what its models score."),
+}
+"""Subcommands: where each is implemented, and what it does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in ([], ["--help"], ["-h"], ["help"]):
+        # The list of commands alone needs none of the libraries that parse and run them.
+        sys.stdout.write(_overview())
+        return 0
+    if given in (["--version"], ["-V"]):
+        sys.stdout.write(f"weft {__version__}\n")
+        return 0
+    from weft.errors import WeftError
+
+    try:
+        return _run(given)
+    except WeftError as error:
+        sys.stderr.write(f"weft: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("weft: interrupted; what was finished is kept, the same command goes on\n")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`weft show … | head`).
+        sys.stderr.close()
+        return 0
+
+
+def run() -> None:
+    """Entry point of the installed command."""
+    raise SystemExit(main())
+
+
+def _run(given: Sequence[str]) -> int:
+    from cyclopts import App, CycloptsError
+    from rich.console import Console
+
+    app = App(name="weft", help="Post-training on the model's own path.", version=f"weft {__version__}")
+    for name, (where, about) in COMMANDS.items():
+        app.command(where, name=name, help=about)
+    try:
+        code = app(
+            given,
+            exit_on_error=False,
+            print_error=True,
+            error_console=Console(stderr=True),
+            result_action="return_value",
+        )
+    except CycloptsError:
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _overview() -> str:
+    lines = ["Usage: weft COMMAND [OPTIONS]", "", "LLM post-training that stays on the model's own path.", ""]
+    lines += [f"  {name:8}{about}" for name, (_, about) in COMMANDS.items()]
+    return "\n".join([*lines, "", "`weft COMMAND --help` explains a command, `weft --version` says the version.", ""])

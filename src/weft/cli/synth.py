@@ -1,0 +1,217 @@
+"""``weft synth``: prompts in, traces out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from weft.errors import UserError
+
+MODELS = Group("Models", sort_key=1)
+STRATEGY = Group("Strategy", sort_key=2)
+SAMPLING = Group("Sampling (left out: each model's generation_config)", sort_key=3)
+LIMITS = Group("Limits (in the student's tokens)", sort_key=4)
+RUN = Group("Run", sort_key=5)
+
+Strategies = Literal[
+    "tessy",
+    "student-only",
+    "teacher-only",
+    "teacher-think",
+    "teacher-answer",
+    "teacher-mix",
+    "teacher-score",
+    "teacher-reference",
+]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def synth(
+    prompts: str,
+    /,
+    *,
+    student: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher: Annotated[str | None, Parameter(group=MODELS)] = None,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], group=RUN)],
+    config: Annotated[Path | None, Parameter(group=RUN)] = None,
+    strategy: Annotated[Strategies | None, Parameter(group=STRATEGY)] = None,
+    samples: Annotated[int | None, Parameter(group=STRATEGY)] = None,
+    answer_by: Annotated[Literal["student", "teacher"] | None, Parameter(group=STRATEGY)] = None,
+    score_samples: Annotated[int | None, Parameter(group=STRATEGY)] = None,
+    step: Annotated[str | None, Parameter(group=STRATEGY)] = None,
+    student_boundary: Annotated[str | None, Parameter(group=STRATEGY)] = None,
+    teacher_boundary: Annotated[str | None, Parameter(group=STRATEGY)] = None,
+    temperature: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    top_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    top_k: Annotated[int | None, Parameter(group=SAMPLING)] = None,
+    min_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    student_temperature: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    student_top_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    student_top_k: Annotated[int | None, Parameter(group=SAMPLING)] = None,
+    student_min_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    teacher_temperature: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    teacher_top_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    teacher_top_k: Annotated[int | None, Parameter(group=SAMPLING)] = None,
+    teacher_min_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
+    seed: Annotated[int | None, Parameter(group=SAMPLING)] = None,
+    max_thinking_tokens: Annotated[int | None, Parameter(group=LIMITS)] = None,
+    max_response_tokens: Annotated[int | None, Parameter(group=LIMITS)] = None,
+    loop_tokens: Annotated[int | None, Parameter(group=LIMITS)] = None,
+    student_revision: Annotated[str | None, Parameter(group=MODELS)] = None,
+    student_template_args: Annotated[str | None, Parameter(group=MODELS)] = None,
+    student_chat_template: Annotated[str | None, Parameter(group=MODELS)] = None,
+    student_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS)] = None,
+    student_dtype: Annotated[DType | None, Parameter(group=MODELS)] = None,
+    student_device: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher_revision: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher_template_args: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher_chat_template: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS)] = None,
+    teacher_dtype: Annotated[DType | None, Parameter(group=MODELS)] = None,
+    teacher_device: Annotated[str | None, Parameter(group=MODELS)] = None,
+    concurrency: Annotated[int | None, Parameter(group=RUN)] = None,
+    most_errors: Annotated[int | None, Parameter(group=RUN)] = None,
+    split: Annotated[str, Parameter(group=RUN)] = "train",
+    limit: Annotated[int | None, Parameter(group=RUN)] = None,
+    prompt_column: Annotated[str, Parameter(group=RUN)] = "prompt",
+    overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=RUN, negative="")] = False,
+) -> int:
+    """Write student-consistent traces for prompts: teacher and student write each trace in turn (TESSY).
+
+    Complete traces go to OUTPUT, all others to OUTPUT's ``.rejected.jsonl`` with the reason, what made them to
+    ``.manifest.json``. Stopped or killed, the same command goes on where it was.
+
+    An engine is a hub id or folder (run in this process), micro:student, micro:teacher or scripted:FILE.
+
+    Parameters
+    ----------
+    prompts
+        JSONL, JSON, CSV or Parquet file, or a data set's folder or hub id; rows with prompt, and perhaps id,
+        system, answer.
+    student
+        The model that will be trained on the traces.
+    teacher
+        The stronger model.
+    output
+        Where complete traces go: a .jsonl file.
+    config
+        YAML file with any of these settings; flags override it.
+    strategy
+        Who writes what of each trace; tessy if nothing is given.
+    samples
+        Traces per prompt [1].
+    answer_by
+        Who writes the final response under tessy [student].
+    score_samples
+        Student responses from which teacher-score chooses [5].
+    step
+        Tokens per request while both write: a number, or auto [auto].
+    student_boundary
+        Where the student's proposals are cut: oracle (micro world) or lexicon.
+    teacher_boundary
+        Where the teacher's proposals are cut.
+    temperature
+        For both models; 0 is greedy.
+    seed
+        Decides all draws, with each trace's id [0].
+    max_thinking_tokens
+        Longer thinking is rejected [32768].
+    max_response_tokens
+        A longer final response is rejected [8192].
+    loop_tokens
+        Text that repeats itself exactly for so long is rejected; 0 is off [400].
+    student_template_args
+        Arguments of the chat template, as JSON: '{"enable_thinking": true}'.
+    student_chat_template
+        A .jinja file, or the name of one of the tokenizer's templates.
+    student_thinking_tags
+        Opening and closing tag, where the template does not show them.
+    student_dtype
+        Of the weights; auto is float32 on a processor, the checkpoint's on a GPU.
+    concurrency
+        Traces under way at a time [32].
+    most_errors
+        Engine errors in a row that end the run [20].
+    split
+        Of a data set.
+    limit
+        Take only the first rows.
+    prompt_column
+        Column that holds the prompt.
+    overwrite
+        Remove what the output held before.
+    quiet
+        No progress; only the summary.
+    """
+    given = {
+        "strategy": strategy,
+        "samples": samples,
+        "answer_by": answer_by,
+        "score_samples": score_samples,
+        "step": int(step) if step is not None and step.lstrip("-").isdigit() else step,
+        "seed": seed,
+        "concurrency": concurrency,
+        "most_errors": most_errors,
+        "boundary": {"student": student_boundary, "teacher": teacher_boundary},
+        "sampling": {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p},
+        "student_sampling": {
+            "temperature": student_temperature,
+            "top_p": student_top_p,
+            "top_k": student_top_k,
+            "min_p": student_min_p,
+        },
+        "teacher_sampling": {
+            "temperature": teacher_temperature,
+            "top_p": teacher_top_p,
+            "top_k": teacher_top_k,
+            "min_p": teacher_min_p,
+        },
+        "limits": {
+            "thinking": max_thinking_tokens,
+            "response": max_response_tokens,
+            "loop_tokens": loop_tokens,
+        },
+        "student": {
+            "name": student,
+            "revision": student_revision,
+            "template_arguments": _json_object(student_template_args, "--student-template-args"),
+            "chat_template": student_chat_template,
+            "thinking_tags": student_thinking_tags,
+            "dtype": student_dtype,
+            "device": student_device,
+        },
+        "teacher": {
+            "name": teacher,
+            "revision": teacher_revision,
+            "template_arguments": _json_object(teacher_template_args, "--teacher-template-args"),
+            "chat_template": teacher_chat_template,
+            "thinking_tags": teacher_thinking_tags,
+            "dtype": teacher_dtype,
+            "device": teacher_device,
+        },
+    }
+    from weft.cli.progress import display
+    from weft.cli.settings import read_settings
+    from weft.prompts import open_prompts
+    from weft.synthesis import synthesize
+
+    settings = read_settings(config, given)
+    source = open_prompts(prompts, split=split, limit=limit, prompt_column=prompt_column)
+    with display(source.count * settings.samples, output, quiet=quiet) as progress:
+        return 0 if synthesize(settings, source, output, overwrite=overwrite, observer=progress) else 1
+
+
+def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"not a JSON object: {text}", where=option, expected="""such as '{"enable_thinking": true}'""")
+    return value

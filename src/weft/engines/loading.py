@@ -1,0 +1,145 @@
+"""Loading a transformers model, its tokenizer and template from a folder or the hub.
+
+Weights are safetensors and code is transformers' own: nothing is unpickled and no remote code runs.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from weft.chat import ChatTemplate
+from weft.engines.local import LocalEngine
+from weft.engines.opening import EngineSettings
+from weft.errors import UserError
+from weft.records import Sampling
+from weft.vocabulary import TokenizerVocabulary
+
+
+def load_local(settings: EngineSettings, folder: str, *, date: datetime.date) -> LocalEngine:
+    """Load ``folder`` (or hub id) as an engine.
+
+    Raises:
+        UserError: it is no model that can be loaded safely, or it has no usable tokenizer or chat template.
+    """
+    where = f"engine {settings.name}"
+    tokenizer = _loaded(AutoTokenizer, "tokenizer", settings, folder)
+    vocabulary = TokenizerVocabulary(tokenizer, where=where)
+    template = ChatTemplate.from_tokenizer(
+        tokenizer,
+        template=_template_source(settings.chat_template, where),
+        arguments=settings.template_arguments,
+        date=date,
+        tags=settings.thinking_tags,
+        where=where,
+    )
+    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype: Any = settings.dtype
+    if dtype == "auto" and device == "cpu":
+        dtype = "float32"
+    model = _loaded(AutoModelForCausalLM, "model", settings, folder, dtype=dtype, use_safetensors=True)
+    if model.config._attn_implementation not in ("sdpa", "eager"):
+        model.set_attn_implementation("eager")
+    try:
+        model = model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"cannot move the model to {device}: {_first_line(error)}", where=where) from error
+    generation = model.generation_config
+    return LocalEngine(
+        model,
+        name=settings.name,
+        vocabulary=vocabulary,
+        template=template,
+        end_ids=_end_ids(generation, tokenizer, template, vocabulary, where),
+        sampling=_sampling(generation),
+        description=_description(model, template, vocabulary, settings),
+    )
+
+
+def _loaded(kind: Any, what: str, settings: EngineSettings, folder: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(folder, revision=settings.revision, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+        raise UserError(
+            f"the {what} cannot be loaded: {_first_line(error)}",
+            where=f"engine {settings.name}",
+            expected="a hub id or folder with config.json, *.safetensors and tokenizer.json",
+            remedy="check the name; private models need HF_TOKEN, and HF_HUB_OFFLINE keeps from downloading",
+        ) from error
+
+
+def _template_source(chosen: str | None, where: str) -> str | None:
+    """The text of a template file; any other value is the name of one of the tokenizer's templates."""
+    if chosen is None or not chosen.endswith((".jinja", ".j2", ".txt")):
+        return chosen
+    try:
+        return Path(chosen).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the chat template {chosen} cannot be read: {error}", where=where) from error
+
+
+def _end_ids(
+    generation: GenerationConfig, tokenizer: Any, template: ChatTemplate, vocabulary: TokenizerVocabulary, where: str
+) -> frozenset[int]:
+    """Ids that end a response: the generation config's, the tokenizer's, and the template's end of turn."""
+    ids: set[int] = set()
+    for given in (generation.eos_token_id, tokenizer.eos_token_id):
+        ids.update(given if isinstance(given, list | tuple) else [given] if given is not None else [])
+    end = vocabulary.encode_template(template.end) if template.end else []
+    if len(end) == 1:
+        ids.add(end[0])
+    if not ids:
+        raise UserError(
+            "no token ends a response",
+            where=where,
+            expected="eos_token_id in generation_config.json or the tokenizer",
+        )
+    return frozenset(ids)
+
+
+def _sampling(generation: GenerationConfig) -> Sampling:
+    """The model's own sampling; what it leaves open is off."""
+    if generation.do_sample is False:
+        return Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
+
+    def value(name: str, default: float) -> Any:
+        given = getattr(generation, name, None)
+        return default if given is None else given
+
+    return Sampling(
+        temperature=float(value("temperature", 1.0)),
+        top_p=float(value("top_p", 1.0)),
+        top_k=int(value("top_k", 0)),
+        min_p=float(value("min_p", 0.0)),
+    )
+
+
+def _description(
+    model: Any, template: ChatTemplate, vocabulary: TokenizerVocabulary, settings: EngineSettings
+) -> Mapping[str, object]:
+    thinking = template.thinking
+    return {
+        "engine": "transformers",
+        "model": settings.name,
+        "revision": settings.revision,
+        "commit": getattr(model.config, "_commit_hash", None),
+        "architecture": type(model).__name__,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "vocabulary": vocabulary.fingerprint[:16],
+        "thinking": None if thinking is None else [thinking.opening, thinking.closing],
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,106 @@
+"""What each model reads while it is trained: an endless stream of examples, drawn from a seed.
+
+An `Example` is a context without loss and a completion with loss. The teacher's stream holds right traces
+only: mostly its own style, a share in the student's (whose first words carry no loss, so that the teacher
+can go on in that style but never begins in it). The student's holds its own style, with guessed products;
+early in training a share, `exposure`, of foreign styles. A few percent of both show another author's right
+solution in the prompt, or ask for an answer without thinking, or begin with a system message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from weft.micro.oracle import is_style, split_words
+from weft.micro.styles import GoldTrace, Style, write_trace
+from weft.micro.tasks import DIFFICULTIES, Problem, Task, exact_times, guessed_times, make_problem
+from weft.micro.world import reference_prompt
+
+Author = Literal["student", "teacher"]
+RenderPrompt = Callable[[str, str, bool], str]
+"""(question, system message or "", thinking) -> the text up to where the model writes."""
+
+SYSTEM_MESSAGES = ("You are a helpful assistant.", "Think step by step.", "Be careful and answer in English.")
+
+TASK_WEIGHTS: dict[Author, dict[Task, float]] = {
+    "student": {"sums": 0.34, "products": 0.2, "maximum": 0.14, "reversal": 0.16, "counting": 0.16},
+    "teacher": {"sums": 0.22, "products": 0.36, "maximum": 0.14, "reversal": 0.14, "counting": 0.14},
+}
+
+REFERENCE_RATE = 0.05
+ANSWER_ONLY_RATE = 0.02
+SYSTEM_RATE = 0.03
+STUDENT_STYLE_RATE = 0.35
+TEACHER_SHARE_OF_FOREIGN = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training text; only the completion's tokens are learned."""
+
+    context: str
+    completion: str
+
+
+def examples(
+    author: Author, rng: Random, render: RenderPrompt, exposure: Callable[[], float]
+) -> Iterator[Example]:
+    """The author's endless stream; `exposure` is asked for each example, so that it may change with time."""
+    while True:
+        yield draw_example(author, rng, render, exposure())
+
+
+def draw_example(author: Author, rng: Random, render: RenderPrompt, exposure: float) -> Example:
+    """One example; `exposure` is the share of foreign styles and counts for the student only."""
+    weights = TASK_WEIGHTS[author]
+    task = rng.choices(list(weights), weights=list(weights.values()))[0]
+    difficulty = rng.randint(*DIFFICULTIES[task])
+    with_reference = rng.random() < REFERENCE_RATE
+    knows = author == "teacher" or with_reference
+    times = exact_times if knows else guessed_times(rng)
+    problem = make_problem(task, difficulty, rng, times=times)
+    system = rng.choice(SYSTEM_MESSAGES) if rng.random() < SYSTEM_RATE else ""
+    if with_reference:
+        return _with_reference(author, problem, rng, render, system)
+    if rng.random() < ANSWER_ONLY_RATE:
+        answer = write_trace(problem, author, rng).answer
+        return Example(render(problem.question, system, False), f"{answer}<|im_end|>")
+    style = _draw_style(author, rng, exposure)
+    trace = write_trace(problem, style, rng)
+    opening = opening_words(trace.thinking) if author == "teacher" and style == "student" else ""
+    prompt = render(problem.question, system, True)
+    return Example(prompt + opening, completion_text(trace)[len(opening) :])
+
+
+def completion_text(trace: GoldTrace) -> str:
+    """The trace as a model writes it after the opened thinking tag, up to and with the end of the turn."""
+    return f"{trace.thinking}\n</think>\n\n{trace.answer}<|im_end|>"
+
+
+def opening_words(thinking: str) -> str:
+    """The style words before the first capability word."""
+    opening = ""
+    for word in split_words(thinking):
+        if not is_style(word):
+            break
+        opening += word
+    return opening
+
+
+def _draw_style(author: Author, rng: Random, exposure: float) -> Style:
+    if author == "teacher":
+        return "student" if rng.random() < STUDENT_STYLE_RATE else "teacher"
+    if rng.random() >= exposure:
+        return "student"
+    return "teacher" if rng.random() < TEACHER_SHARE_OF_FOREIGN else "plain"
+
+
+def _with_reference(
+    author: Author, problem: Problem, rng: Random, render: RenderPrompt, system: str
+) -> Example:
+    other: Style = "teacher" if author == "student" else "student"
+    question = reference_prompt(problem.question, write_trace(problem, other, rng).text)
+    return Example(render(question, system, True), completion_text(write_trace(problem, author, rng)))

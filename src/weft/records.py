@@ -1,0 +1,300 @@
+"""What flows between the stages: frozen records and their JSON rows.
+
+Invariants
+    - Spans joined are the thinking followed by the final response, always; tags belong to no span.
+    - Author and text live on the span; nothing else says who wrote what.
+    - An outcome is a :class:`Status` that says why, never a bool or an empty string.
+    - ``None`` means *not measured* or *not given*; it is not zero and not the empty string.
+
+This module imports nothing of Weft's. It does not know engines, templates or files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from enum import StrEnum
+from typing import Any, Self
+
+SCHEMA_VERSION = 1
+"""Version of the trace rows; it rises when a column changes its meaning or goes."""
+
+THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Names under which chat messages carry thinking: Qwen and SGLang, vLLM, GPT-OSS."""
+
+
+class Author(StrEnum):
+    """Who wrote a span."""
+
+    STUDENT = "student"
+    TEACHER = "teacher"
+
+    @property
+    def other(self) -> Author:
+        return Author.TEACHER if self is Author.STUDENT else Author.STUDENT
+
+
+class Status(StrEnum):
+    """How a trace ended."""
+
+    COMPLETE = "complete"
+    """Thinking was closed and the response ended by itself."""
+    LENGTH = "length"
+    """A limit was reached: of thinking, of the response, or of a model's context."""
+    REPETITION = "repetition"
+    """The text had fallen into a loop."""
+    EOS_IN_THINKING = "eos_in_thinking"
+    """The response was ended before thinking was closed."""
+    EMPTY = "empty"
+    """The final response holds no text."""
+    FOREIGN_TAG = "foreign_tag"
+    """A tag or control token stood where text belongs."""
+    INVALID_TEXT = "invalid_text"
+    """Tokens that are no valid UTF-8."""
+    PROMPT_TOO_LONG = "prompt_too_long"
+    """The prompt leaves no room in a model's context."""
+    BAD_PROMPT = "bad_prompt"
+    """A model's chat template refuses the messages."""
+    ENGINE_ERROR = "engine_error"
+    """An engine failed; the only status that the next run tries again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message. ``thinking_field`` names the key under which ``thinking`` is written."""
+
+    role: str
+    content: str
+    thinking: str | None = None
+    thinking_field: str | None = None
+
+    def to_dict(self) -> dict[str, str]:
+        message = {"role": self.role, "content": self.content}
+        if self.thinking is not None and self.thinking_field is not None:
+            message[self.thinking_field] = self.thinking
+        return message
+
+    @classmethod
+    def from_dict(cls, message: Mapping[str, Any]) -> Self:
+        for field in THINKING_FIELDS:
+            if message.get(field) is not None:
+                return cls(message["role"], message["content"], message[field], field)
+        return cls(message["role"], message["content"])
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question. ``extra`` holds all other columns of its row as one JSON object in a string."""
+
+    id: str
+    messages: tuple[Message, ...]
+    answer: str | None = None
+    extra: str = "{}"
+    where: str = ""
+    """File and line (or row) it came from, for messages to people; never part of a record on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Text by one author."""
+
+    author: Author
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PerAuthor:
+    """One count for each author."""
+
+    student: int = 0
+    teacher: int = 0
+
+    def of(self, author: Author) -> int:
+        return self.student if author is Author.STUDENT else self.teacher
+
+    def plus(self, author: Author, count: int) -> PerAuthor:
+        """This count with ``count`` more for ``author``."""
+        return replace(self, **{author.value: self.of(author) + count})
+
+    @property
+    def total(self) -> int:
+        return self.student + self.teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a trace cost. All counts but ``tokens`` are in each model's own tokens."""
+
+    tokens: PerAuthor = PerAuthor()
+    """Kept tokens by who wrote them, all counted in the *student's* tokens: for shares and limits."""
+    generated: PerAuthor = PerAuthor()
+    """Tokens that each model generated, discarded ones included: for the bill."""
+    discarded: PerAuthor = PerAuthor()
+    """Generated tokens that are not in the trace."""
+    prompt_tokens: PerAuthor = PerAuthor()
+    """Length of the prompt in each model's own template."""
+    requests: PerAuthor = PerAuthor()
+    """Requests sent to each engine."""
+    turns: int = 0
+    """Turns taken: hand-overs plus one."""
+    forced: int = 0
+    """Turns whose first token the boundary would have given to the other; it is kept unasked."""
+    refused: int = 0
+    """Hand-overs taken back because the next writer would have continued the last word."""
+    seconds: float = 0.0
+    """Wall-clock seconds from the first request to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. ``None`` takes the model's own ``generation_config``."""
+
+    temperature: float | None = None
+    """0 is greedy."""
+    top_p: float | None = None
+    top_k: int | None = None
+    """0 is off."""
+    min_p: float | None = None
+
+    def over(self, defaults: Sampling) -> Sampling:
+        """These values where given, else ``defaults``."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(defaults, **given)
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What made a trace; the manifest beside the file says the rest."""
+
+    strategy: str
+    student: str
+    """The student engine as it was named."""
+    teacher: str | None
+    """The teacher engine as it was named; ``None`` where the strategy needs no teacher."""
+    student_sampling: Sampling
+    teacher_sampling: Sampling | None
+    seed: int
+    weft: str
+    """Weft's version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One response to one prompt, with who wrote what."""
+
+    id: str
+    """``<prompt id>#<sample>``."""
+    prompt: Prompt
+    sample: int
+    status: Status
+    reason: str | None
+    """Why it is not complete, in words; ``None`` for complete traces."""
+    spans: tuple[Span, ...]
+    thinking_spans: int
+    """How many of the leading spans are thinking; the rest is the final response."""
+    completion: Message
+    """The assistant's message in the form that the student's training template keeps."""
+    training_template: str | None
+    """The chat template to train with, where the student's own drops thinking; else ``None``."""
+    usage: Usage
+    provenance: Provenance
+    template_arguments: str = "{}"
+    """Arguments of the student's chat template, as one JSON object; TRL's ``chat_template_kwargs``."""
+
+    @property
+    def thinking(self) -> str:
+        return "".join(span.text for span in self.spans[: self.thinking_spans])
+
+    @property
+    def response(self) -> str:
+        return "".join(span.text for span in self.spans[self.thinking_spans :])
+
+    @property
+    def text(self) -> str:
+        """Thinking followed by the response, without tags."""
+        return "".join(span.text for span in self.spans)
+
+    def to_row(self) -> dict[str, Any]:
+        """The JSON row of this trace: TRL's conversational ``prompt`` and ``completion`` first."""
+        made = self.provenance
+        row = {
+            "schema": SCHEMA_VERSION,
+            "id": self.id,
+            "prompt": [message.to_dict() for message in self.prompt.messages],
+            "completion": [self.completion.to_dict()],
+            "answer": self.prompt.answer,
+            "status": self.status.value,
+            "reason": self.reason,
+            "spans": [{"author": span.author.value, "text": span.text} for span in self.spans],
+            "thinking_spans": self.thinking_spans,
+            "training_template": self.training_template,
+            "usage": asdict(self.usage),
+            "strategy": made.strategy,
+            "engines": {"student": made.student, "teacher": made.teacher},
+            "sampling": {
+                "student": asdict(made.student_sampling),
+                "teacher": asdict(made.teacher_sampling or Sampling()),
+            },
+            "seed": made.seed,
+            "weft": made.weft,
+            "prompt_id": self.prompt.id,
+            "sample": self.sample,
+            "extra": self.prompt.extra,
+        }
+        if self.template_arguments != "{}":
+            row["chat_template_kwargs"] = json.loads(self.template_arguments)
+        return row
+
+    def to_line(self) -> str:
+        """The row as one line of JSON, line feed included."""
+        return json.dumps(self.to_row(), ensure_ascii=False, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row that :meth:`to_row` wrote.
+
+        Raises:
+            ValueError: the row is of another schema version, or a column is missing or of a wrong type.
+        """
+        if row.get("schema") != SCHEMA_VERSION:
+            raise ValueError(f"schema version {row.get('schema')!r}, this Weft reads {SCHEMA_VERSION}")
+        try:
+            return cls._from_row(row)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"not a trace row: {type(error).__name__}: {error}") from error
+
+    @classmethod
+    def _from_row(cls, row: Mapping[str, Any]) -> Self:
+        usage = dict(row["usage"])
+        for field in fields(Usage):
+            if isinstance(usage.get(field.name), Mapping):
+                usage[field.name] = PerAuthor(**usage[field.name])
+        engines, sampling = row["engines"], row["sampling"]
+        return cls(
+            id=row["id"],
+            prompt=Prompt(
+                id=row["prompt_id"],
+                messages=tuple(Message.from_dict(message) for message in row["prompt"]),
+                answer=row["answer"],
+                extra=row["extra"],
+            ),
+            sample=row["sample"],
+            status=Status(row["status"]),
+            reason=row["reason"],
+            spans=tuple(Span(Author(span["author"]), span["text"]) for span in row["spans"]),
+            thinking_spans=row["thinking_spans"],
+            completion=Message.from_dict(row["completion"][0]),
+            training_template=row["training_template"],
+            usage=Usage(**usage),
+            provenance=Provenance(
+                strategy=row["strategy"],
+                student=engines["student"],
+                teacher=engines["teacher"],
+                student_sampling=Sampling(**sampling["student"]),
+                teacher_sampling=Sampling(**sampling["teacher"]) if engines["teacher"] else None,
+                seed=row["seed"],
+                weft=row["weft"],
+            ),
+            template_arguments=json.dumps(row.get("chat_template_kwargs") or {}, sort_keys=True),
+        )

@@ -1,0 +1,478 @@
+"""One passage: a stretch of shared text that one model writes alone, or two in turn, until it is closed.
+
+The cooperation in one paragraph. The writer proposes a few tokens; its boundary judges them one by one. What
+it may keep is appended. At the first token that belongs to the other model the pen is handed over, at the
+next place where no word, character or grapheme is split; what follows there is discarded. The first token
+after a hand-over is kept unasked, so every turn makes progress. Where the next writer would continue the last
+word instead of beginning its own, the hand-over is taken back and the former writer goes on.
+
+Invariants
+    - The text is a function of prompts, models, boundaries and seeds. Where chunks end, what runs beside it
+      and how requests are batched do not change it.
+    - A closing tag or an end of response counts only where everything before it was kept.
+    - With equal vocabularies token ids pass from model to model and nothing is tokenised twice.
+
+It does not know chat templates (ids that close come from outside), strategies or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from weft.boundary.base import Boundary, Proposal, Verdict
+from weft.engines.base import Completion, CompletionRequest, Finish
+from weft.errors import EngineError
+from weft.records import Author, PerAuthor, Sampling, Status
+from weft.synthesis.ledger import Ledger
+from weft.synthesis.loops import LoopDetector
+from weft.synthesis.pen import Pen, Unit, spell
+from weft.synthesis.seam import breaks
+
+ALONE_TOKENS = 512
+"""Tokens per request where one model writes alone: long, yet a loop is found while it is written."""
+MOST_TOKENS = 256
+"""Most tokens per request where the models write in turn."""
+
+
+class Event(Enum):
+    """What ended a proposal, other than its size."""
+
+    CLOSE = "the passage is closed"
+    EOS = "the response was ended inside thinking"
+    CONTROL = "a control token stood where text belongs"
+    CONTEXT = "the model's context is full"
+    INVALID = "tokens that are no valid UTF-8"
+
+
+_STATUS = {
+    Event.CLOSE: Status.COMPLETE,
+    Event.EOS: Status.EOS_IN_THINKING,
+    Event.CONTROL: Status.FOREIGN_TAG,
+    Event.CONTEXT: Status.LENGTH,
+    Event.INVALID: Status.INVALID_TEXT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a passage ended; ``reason`` is given unless the status is complete."""
+
+    status: Status
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closers:
+    """How one author closes the passage."""
+
+    events: Mapping[int, Event]
+    """Ids that end a proposal."""
+    text: str | None = None
+    """A closing tag that the vocabulary has no single id for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for a passage, whoever writes."""
+
+    step: int | None
+    """Tokens per request; ``None`` adapts to the turns seen so far."""
+    limit: int
+    """Most tokens of text, in the student's tokens."""
+    loop_tokens: int
+    """See :class:`LoopDetector`."""
+    tags: frozenset[str]
+    """Strings that must not appear as text."""
+
+
+@dataclass(slots=True)
+class _HandOver:
+    """A hand-over that the next writer has not yet confirmed by beginning a word of its own."""
+
+    author: Author
+    pending: list[int]
+    event: tuple[Event, str] | None
+    white_space: str
+    """White space before the seam; it went to the next writer (unequal vocabularies only)."""
+    other_end: int
+    """Where the next writer's pen stood before it read the turn."""
+
+
+class Passage:
+    """The text while it is written; :meth:`write` drives it to its end."""
+
+    def __init__(
+        self,
+        trace: str,
+        pens: Mapping[Author, Pen],
+        first: Author,
+        *,
+        closers: Mapping[Author, Closers],
+        boundaries: Mapping[Author, Boundary] | None,
+        sampling: Mapping[Author, Sampling],
+        seeds: Mapping[Author, int],
+        student: Pen,
+        rules: Rules,
+        ledger: Ledger,
+    ) -> None:
+        """Prepare a passage at whose start all ``pens`` stand.
+
+        Args:
+            boundaries: for each writer; ``None`` where ``first`` writes alone.
+            student: the student's pen, in whose tokens the text is counted; it may be none of ``pens``.
+        """
+        self.text = ""
+        self.turns: list[tuple[int, Author]] = [(0, first)]
+        """Where each turn starts in the text (characters), and whose it is."""
+        self._trace, self._pens, self._writer = trace, pens, first
+        self._closers, self._boundaries = closers, boundaries
+        self._sampling, self._seeds, self._student = sampling, seeds, student
+        self._rules, self._ledger = rules, ledger
+        self._same_vocabulary = all(pen.speaks_as(pens[first]) for pen in pens.values())
+        self._counts_as_student = {author: pen.speaks_as(student) for author, pen in pens.items()}
+        self._counted = (0, 0, 0)
+        self._loops = LoopDetector(rules.loop_tokens)
+        self._longest_tag = max(map(len, rules.tags), default=0)
+        self._pace = {author: _Pace() for author in pens}
+        self._pending: list[int] = []
+        self._event: tuple[Event, str] | None = None
+        self._hand_over: _HandOver | None = None
+        self._due = False
+        self._unasked = True
+        self._turn_tokens = 0
+
+    async def write(self) -> Ending:
+        """Write until the passage is closed or cannot go on.
+
+        Raises:
+            EngineError: from an engine; :attr:`text` and :attr:`turns` hold what was written.
+        """
+        while True:
+            ending = await self._propose()
+            while ending is None:
+                outcome = await self._settle()
+                if outcome is False:
+                    break
+                ending = None if outcome is True else outcome
+            if ending is not None:
+                return ending
+
+    def level(self, *others: Pen) -> None:
+        """Bring all pens, the student's and ``others`` included, to the end of the text.
+
+        Raises:
+            TextError: a vocabulary cannot spell it.
+        """
+        writer = self._pens[self._writer]
+        for pen in (self._student, *self._pens.values(), *others):
+            if pen is not writer:
+                pen.cut(len(self.text))
+                if pen.speaks_as(writer):
+                    pen.follow(writer)
+                else:
+                    pen.read(self.text)
+
+    def tokens(self) -> PerAuthor:
+        """The student's tokens of the text, by who wrote them; call :meth:`level` before.
+
+        White space at the very end belongs to the closing tag and is not counted.
+        """
+        counts = dict.fromkeys(Author, 0)
+        turn, start, last = 0, 0, len(self.text.rstrip())
+        for end in self._student.ends:
+            if start >= last:
+                break
+            while turn + 1 < len(self.turns) and self.turns[turn + 1][0] <= start:
+                turn += 1
+            counts[self.turns[turn][1]] += 1
+            start = end
+        return PerAuthor(counts[Author.STUDENT], counts[Author.TEACHER])
+
+    # -- proposing ---------------------------------------------------------------------------------------------
+
+    async def _propose(self) -> Ending | None:
+        """Ask the writer for more; an ending if the limit leaves no room for it."""
+        pen = self._pens[self._writer]
+        kept = pen.tokens if self._counts_as_student[self._writer] else 0
+        room = self._rules.limit - kept - len(self._pending)
+        if room < 0:
+            ending = self._commit(spell(self._pending, pen.engine.vocabulary).units)
+            return ending or Ending(Status.LENGTH, f"no end within {self._rules.limit} tokens")
+        size = self._size()
+        completion = await pen.engine.complete(
+            CompletionRequest(
+                session=f"{self._trace}|{self._writer}",
+                prefix=[*pen.ids, *self._pending],
+                max_tokens=max(1, min(size, room + 1)),
+                sampling=self._sampling[self._writer],
+                seed=self._seeds[self._writer],
+                stop=frozenset(self._closers[self._writer].events),
+            )
+        )
+        self._ledger.requested(self._writer, len(completion.ids))
+        self._take(completion)
+        return None
+
+    def _size(self) -> int:
+        if self._boundaries is None:
+            return ALONE_TOKENS
+        if self._rules.step is not None:
+            return self._rules.step
+        return self._pace[self._writer].size(self._turn_tokens + len(self._pending))
+
+    def _take(self, completion: Completion) -> None:
+        """Add a completion to what is pending, up to the first token that is not text."""
+        closers = self._closers[self._writer]
+        vocabulary = self._pens[self._writer].engine.vocabulary
+        for token in completion.ids:
+            event = closers.events.get(token)
+            if event is None and vocabulary.piece(token) is None:
+                event = Event.CONTROL
+            if event is not None:
+                self._event = (event, vocabulary.control(token) or f"token {token}")
+                break
+            self._pending.append(token)
+        else:
+            if completion.finish is Finish.CONTEXT:
+                self._event = (Event.CONTEXT, f"{self._pens[self._writer].engine.context} tokens")
+            elif not completion.ids:
+                raise EngineError(
+                    "returned no token and no reason", where=f"engine {self._pens[self._writer].engine.name}"
+                )
+        if closers.text is not None:
+            self._take_closing_text(closers.text)
+
+    def _take_closing_text(self, tag: str) -> None:
+        """Where the pending text spells the closing tag, it ends there."""
+        vocabulary = self._pens[self._writer].engine.vocabulary
+        units = spell(self._pending, vocabulary).units
+        position = "".join(unit.text for unit in units).find(tag)
+        if position < 0:
+            return
+        ids: list[int] = []
+        for unit in units:
+            if len(unit.text) > position:
+                ids += vocabulary.encode(unit.text[:position])
+                break
+            ids += unit.ids
+            position -= len(unit.text)
+        self._pending, self._event = ids, (Event.CLOSE, tag)
+
+    # -- settling ----------------------------------------------------------------------------------------------
+
+    async def _settle(self) -> Ending | bool:
+        """Decide what can be decided of the pending tokens.
+
+        Returns:
+            How the passage ended; else whether to settle again (``True``) or to ask for more (``False``).
+        """
+        units, event = self._units()
+        ended = event is not None
+        if self._hand_over is not None:
+            confirmed = breaks(self.text, "".join(unit.text for unit in units), final=ended)
+            if confirmed is None:
+                return False
+            if not confirmed:
+                self._take_back()
+                return True
+            self._confirm()
+        if not self._due:
+            keep, self._due = await self._judge(units, ended)
+            ending = self._commit(units[:keep])
+            if ending is not None:
+                return ending
+            units = units[keep:]
+        if self._due:
+            seam = self._seam(units, ended)
+            if seam is not None:
+                ending = self._commit(units[:seam])
+                if ending is None:
+                    self._pass_pen()
+                return ending or False
+            if not ended:
+                return False
+            self._due = False
+            ending = self._commit(units)
+            if ending is not None:
+                return ending
+            units = []
+        if units or event is None:
+            return False
+        return self._end(*event)
+
+    def _units(self) -> tuple[list[Unit], tuple[Event, str] | None]:
+        """The pending tokens that can be judged, and what ends them."""
+        spelling = spell(self._pending, self._pens[self._writer].engine.vocabulary)
+        event = self._event
+        if spelling.invalid or (spelling.rest and event is not None and event[0] is not Event.CONTEXT):
+            return spelling.units, (Event.INVALID, str(list(spelling.rest)))
+        tag = self._closers[self._writer].text
+        if tag is None or event is not None:
+            return spelling.units, event
+        # The end of the text may be the start of the closing tag: not to be judged yet.
+        text = "".join(unit.text for unit in spelling.units)
+        held = max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)
+        units, kept = [], len(text) - held
+        for unit in spelling.units:
+            kept -= len(unit.text)
+            if kept < 0:
+                break
+            units.append(unit)
+        return units, None
+
+    async def _judge(self, units: Sequence[Unit], ended: bool) -> tuple[int, bool]:
+        """How many of the units the writer keeps, and whether a hand-over is due after them."""
+        if self._boundaries is None:
+            return len(units), False
+        if not units and self._unasked:
+            return 0, False
+        verdicts = await self._boundaries[self._writer].judge(
+            Proposal(self._trace, self._writer, self.text, [unit.text for unit in units], ended)
+        )
+        for index, verdict in enumerate(verdicts):
+            if verdict is Verdict.UNDECIDED and not ended:
+                return index, False
+            if verdict is Verdict.CUT:
+                if index or not self._unasked:
+                    return index, True
+                if self.turns[-1][0] == len(self.text):
+                    self._ledger.forced += 1
+        return len(units), False
+
+    def _commit(self, units: Sequence[Unit]) -> Ending | None:
+        """Append units to the shared text; an ending where one of them may not stand."""
+        pen = self._pens[self._writer]
+        for unit in units:
+            if not self._fits(unit):
+                return Ending(Status.LENGTH, f"no end within {self._rules.limit} tokens")
+            del self._pending[: len(unit.ids)]
+            pen.write(unit)
+            self.text += unit.text
+            self._unasked = False
+            self._turn_tokens += len(unit.ids)
+            tag = self._tag()
+            if tag is not None:
+                self._cut_text(self.text.rindex(tag))
+                return Ending(Status.FOREIGN_TAG, f"{tag!r} appeared as text")
+            period = self._loops.add(unit.text)
+            if period is not None:
+                return Ending(Status.REPETITION, f"a loop of {period} tokens")
+        return None
+
+    def _fits(self, unit: Unit) -> bool:
+        """Whether the text stays within the limit, in the student's tokens, with ``unit`` appended."""
+        if self._counts_as_student[self._writer]:
+            return self._pens[self._writer].tokens + len(unit.ids) <= self._rules.limit
+        student, text = self._student, self.text + unit.text
+        if self._counted[0] != student.end:
+            self._counted = (student.end, student.end, student.tokens)
+        _, known, tokens = self._counted
+        # A token holds at least one byte: far below the limit nothing needs to be tokenised.
+        if tokens + len(text[known:].encode()) <= self._rules.limit:
+            return True
+        tokens = student.tokens + len(student.engine.vocabulary.encode(text[student.end :]))
+        self._counted = (student.end, len(text), tokens)
+        return tokens <= self._rules.limit
+
+    def _tag(self) -> str | None:
+        """A tag that the text now ends in."""
+        tail = self.text[-self._longest_tag :] if self._longest_tag else ""
+        return next((tag for tag in self._rules.tags if tail.endswith(tag)), None)
+
+    def _cut_text(self, end: int) -> None:
+        self.text = self.text[:end]
+        while len(self.turns) > 1 and self.turns[-1][0] >= end:
+            self.turns.pop()
+        for pen in self._pens.values():
+            pen.cut(end)
+
+    # -- handing over ------------------------------------------------------------------------------------------
+
+    def _seam(self, units: Sequence[Unit], ended: bool) -> int | None:
+        """The first place at or after which the pen may pass, in units; ``None`` where none is known yet."""
+        left, right = self.text, "".join(unit.text for unit in units)
+        for index in range(len(units) + 1):
+            if index:
+                left, right = left + units[index - 1].text, right[len(units[index - 1].text) :]
+            if index == 0 and self._unasked:
+                continue
+            # With unequal vocabularies white space goes to the next writer; a turn of nothing else is none.
+            if not self._same_vocabulary and not left[self.turns[-1][0] :].strip():
+                continue
+            answer = breaks(left, right, final=ended)
+            if answer is None:
+                return None
+            if answer:
+                return index
+        return None
+
+    def _pass_pen(self) -> None:
+        """Hand over at the end of the text, until the next writer confirms it."""
+        author, pen = self._writer, self._pens[self._writer]
+        other = self._pens[author.other]
+        self._pace[author].turn(self._turn_tokens)
+        seam = len(self.text) if self._same_vocabulary else len(self.text.rstrip())
+        self._hand_over = _HandOver(author, self._pending, self._event, self.text[seam:], other.end)
+        self.text = self.text[:seam]
+        if self._same_vocabulary:
+            other.follow(pen)
+        else:
+            other.read(self.text)
+        self.turns.append((seam, other.author))
+        self._start_turn(other.author, [], None)
+
+    def _start_turn(self, writer: Author, pending: list[int], event: tuple[Event, str] | None) -> None:
+        self._writer, self._pending, self._event = writer, pending, event
+        self._due, self._unasked, self._turn_tokens = False, True, 0
+
+    def _confirm(self) -> None:
+        """The next writer begins a word of its own: what the former had proposed beyond is discarded."""
+        assert self._hand_over is not None
+        former = self._pens[self._hand_over.author]
+        before = former.tokens
+        former.cut(len(self.text))
+        lost = before - former.tokens + _tokens_of(self._hand_over.pending, self._hand_over.event)
+        self._ledger.discard(self._hand_over.author, lost)
+        self._ledger.hand_overs += 1
+        self._hand_over = None
+
+    def _take_back(self) -> None:
+        """The next writer would continue the former's last word: the former goes on instead."""
+        assert self._hand_over is not None
+        former = self._hand_over
+        self._ledger.discard(self._writer, _tokens_of(self._pending, self._event))
+        self._ledger.refused += 1
+        self._pens[self._writer].cut(former.other_end)
+        self.turns.pop()
+        self.text += former.white_space
+        self._hand_over = None
+        self._start_turn(former.author, former.pending, former.event)
+
+    def _end(self, event: Event, detail: str) -> Ending:
+        if event is Event.CLOSE:
+            return Ending(Status.COMPLETE)
+        return Ending(_STATUS[event], f"{event.value}: {detail} by the {self._writer}")
+
+
+class _Pace:
+    """How long one author's turns are, to ask for about as much as will be kept."""
+
+    def __init__(self) -> None:
+        self._mean = 6.0
+
+    def turn(self, tokens: int) -> None:
+        """Learn from a finished turn."""
+        self._mean += 0.25 * (tokens - self._mean)
+
+    def size(self, so_far: int) -> int:
+        """Tokens to ask for, ``so_far`` tokens into a turn. The two more show where the next word starts."""
+        left = self._mean - so_far
+        return min(MOST_TOKENS, math.ceil(left) + 2 if left > 0 else max(4, so_far))
+
+
+def _tokens_of(pending: Sequence[int], event: tuple[Event, str] | None) -> int:
+    """Generated tokens in a discarded proposal, the one that ended it included."""
+    return len(pending) + (event is not None and event[0] is not Event.CONTEXT)

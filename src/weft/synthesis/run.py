@@ -1,0 +1,144 @@
+"""Many prompts: traces side by side, each on disk as soon as it is finished.
+
+Traces proceed on their own; none waits for another. What an earlier run finished is skipped. It does not know
+how a trace is written (a function from :mod:`weft.synthesis.strategies` does) or how files are laid out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from weft.chat import ChatTemplate
+from weft.errors import RunError
+from weft.prompts import sample_id
+from weft.records import Author, Message, Prompt, Provenance, Status, Trace
+from weft.store import TraceStore
+from weft.synthesis.cooperate import Draft
+from weft.synthesis.strategies import Task, Write
+
+
+class Observer(Protocol):
+    """Told what happens while it happens; see the progress display."""
+
+    def skipped(self) -> None:
+        """A trace was finished by an earlier run."""
+
+    def generated(self, author: Author, tokens: int) -> None:
+        """An engine generated tokens."""
+
+    def finished(self, trace: Trace) -> None:
+        """A trace is on disk."""
+
+
+class Silence:
+    """An observer that looks away."""
+
+    def skipped(self) -> None: ...
+
+    def generated(self, author: Author, tokens: int) -> None: ...
+
+    def finished(self, trace: Trace) -> None: ...
+
+
+class Synthesis:
+    """A run over prompts, ready to start."""
+
+    def __init__(
+        self,
+        write: Write,
+        *,
+        template: ChatTemplate,
+        provenance: Provenance,
+        store: TraceStore,
+        samples: int,
+        concurrency: int,
+        most_errors: int,
+        observer: Observer | None = None,
+    ) -> None:
+        """Make a run.
+
+        Args:
+            write: writes one trace.
+            template: the student's; it gives the training row its form.
+            samples: traces per prompt.
+            concurrency: traces under way at a time.
+            most_errors: engine errors in a row that end the run.
+        """
+        self._write, self._template, self._provenance = write, template, provenance
+        self._store, self._samples, self._concurrency = store, samples, concurrency
+        self._most_errors, self._errors_in_a_row = most_errors, 0
+        self._observer = observer or Silence()
+        self._arguments = json.dumps(template.arguments, sort_keys=True, default=str)
+
+    async def run(self, prompts: Iterable[Prompt]) -> None:
+        """Write all traces that are not finished yet.
+
+        Raises:
+            UserError: a finished trace was made from another prompt.
+            RunError: the disk or an engine fails for good. What was finished is on disk.
+        """
+        tasks = self._tasks(prompts)
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                while len(running) < self._concurrency and (task := next(tasks, None)) is not None:
+                    running.add(asyncio.create_task(self._one(task)))
+                if not running:
+                    return
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for finished in done:
+                    finished.result()
+        finally:
+            for task_ in running:
+                task_.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _tasks(self, prompts: Iterable[Prompt]) -> Iterator[Task]:
+        for prompt in prompts:
+            # The row carries the messages as the student's template takes them.
+            taken = replace(prompt, messages=self._template.messages(prompt.messages))
+            for sample in range(self._samples):
+                trace = sample_id(taken, sample)
+                if self._store.is_done(trace, taken):
+                    self._observer.skipped()
+                else:
+                    yield Task(trace, taken, sample)
+
+    async def _one(self, task: Task) -> None:
+        trace = self._trace(task, await self._write(task))
+        self._store.append(trace)
+        self._observer.finished(trace)
+        if trace.status is not Status.ENGINE_ERROR:
+            self._errors_in_a_row = 0
+            return
+        self._errors_in_a_row += 1
+        if self._errors_in_a_row >= self._most_errors:
+            raise RunError(
+                f"{self._errors_in_a_row} engine errors in a row, the last: {trace.reason}",
+                remedy="mend the engine and run the same command again; finished traces are kept",
+            )
+
+    def _trace(self, task: Task, draft: Draft) -> Trace:
+        thinking = draft.thinking if draft.thinking_spans else ""
+        if draft.ending.status is Status.COMPLETE:
+            completion, training_template = self._template.completion(thinking, draft.response)
+        else:
+            completion, training_template = Message("assistant", draft.response, thinking, "reasoning_content"), None
+        return Trace(
+            id=task.trace,
+            prompt=task.prompt,
+            sample=task.sample,
+            status=draft.ending.status,
+            reason=draft.ending.reason,
+            spans=draft.spans,
+            thinking_spans=draft.thinking_spans,
+            completion=completion,
+            training_template=training_template,
+            usage=draft.usage,
+            provenance=self._provenance,
+            template_arguments=self._arguments,
+        )

@@ -1,0 +1,134 @@
+"""What a synthesis run is asked to do; checked as a whole before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from weft.engines.opening import MICRO, EngineSettings
+from weft.records import Author, Sampling
+from weft.synthesis.cooperate import Limits
+from weft.synthesis.strategies import Strategy
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SamplingSettings(_Settings):
+    """How tokens are drawn; what is left out is the model's own ``generation_config``."""
+
+    temperature: float | None = Field(None, ge=0)
+    """0 is greedy."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    """0 is off."""
+    min_p: float | None = Field(None, ge=0, lt=1)
+
+    def record(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
+
+
+class LimitSettings(_Settings):
+    """Most tokens of a trace, in the student's tokens."""
+
+    thinking: int = Field(32_768, ge=1)
+    response: int = Field(8_192, ge=1)
+    loop_tokens: int = Field(400, ge=0)
+    """A text that repeats itself exactly over so many tokens, four times or more, is a loop; 0 is off."""
+
+    def record(self) -> Limits:
+        return Limits(self.thinking, self.response, self.loop_tokens)
+
+
+class BoundarySettings(_Settings):
+    """Where each author's proposals are cut: ``oracle`` (micro world) or ``lexicon``."""
+
+    student: str = "auto"
+    teacher: str = "auto"
+
+
+class SynthesisSettings(_Settings):
+    """One synthesis run. YAML files have these names; the command line's flags override them."""
+
+    student: EngineSettings
+    teacher: EngineSettings | None = None
+    strategy: Strategy = Strategy.TESSY
+    samples: int = Field(1, ge=1)
+    """Traces per prompt."""
+    answer_by: Author = Author.STUDENT
+    """Who writes the final response under ``tessy``."""
+    score_samples: int = Field(5, ge=1)
+    """Student responses from which ``teacher-score`` chooses."""
+    step: int | Literal["auto"] = "auto"
+    """Tokens per request while both write."""
+    boundary: BoundarySettings = BoundarySettings()
+    sampling: SamplingSettings = SamplingSettings()
+    student_sampling: SamplingSettings = SamplingSettings()
+    teacher_sampling: SamplingSettings = SamplingSettings()
+    limits: LimitSettings = LimitSettings()
+    seed: int = Field(0, ge=0, lt=2**63)
+    concurrency: int = Field(32, ge=1)
+    """Traces under way at a time."""
+    most_errors: int = Field(20, ge=1)
+    """Engine errors in a row that end the run."""
+
+    @field_validator("student", "teacher", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """An engine may be given by its name alone."""
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("step")
+    @classmethod
+    def _positive(cls, value: int | Literal["auto"]) -> int | Literal["auto"]:
+        if value != "auto" and value < 1:
+            raise ValueError("a step of at least 1 token, or auto")
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.strategy.needs_teacher and self.teacher is None:
+            raise ValueError(f"{self.strategy} needs a teacher; name one by --teacher, or choose student-only")
+        for author in Author:
+            self.boundary_of(author)
+        return self
+
+    @property
+    def engines(self) -> dict[Author, EngineSettings]:
+        """The engines that the strategy needs."""
+        engines = {Author.STUDENT: self.student}
+        if self.strategy.needs_teacher and self.teacher is not None:
+            engines[Author.TEACHER] = self.teacher
+        return engines
+
+    def sampling_of(self, author: Author) -> Sampling:
+        """The author's own values over those for both; ``None`` where neither is given."""
+        own = self.student_sampling if author is Author.STUDENT else self.teacher_sampling
+        return own.record().over(self.sampling.record())
+
+    def boundary_of(self, author: Author) -> str:
+        """The boundary's name; ``auto`` is the oracle for the micro world, else the lexicon."""
+        name = self.boundary.student if author is Author.STUDENT else self.boundary.teacher
+        if name != "auto":
+            return name
+        micro = all(engine.name in MICRO for engine in self.engines.values())
+        return "oracle" if micro else "lexicon"
+
+    def deciding(self) -> dict[str, Any]:
+        """What decides the text, as JSON values: a run that goes on must agree in all of it."""
+        settings = self.model_dump(
+            mode="json", exclude={"concurrency", "most_errors", "step", "sampling", "samples", "boundary"}
+        )
+        for author in ("student", "teacher"):
+            settings.pop(f"{author}_sampling")
+            if settings[author] is not None:
+                settings[author].pop("device")
+        if self.strategy is not Strategy.TESSY:
+            settings.pop("answer_by")
+        else:
+            settings["boundary"] = {author.value: self.boundary_of(author) for author in Author}
+        if self.strategy is not Strategy.TEACHER_SCORE:
+            settings.pop("score_samples")
+        return settings
