@@ -73,4 +73,6 @@ def _run(given: Sequence[str]) -> int:
 def _overview() -> str:
     lines = ["Usage: weft COMMAND [OPTIONS]", "", "LLM post-training that stays on the model's own path.", ""]
     lines += [f"  {name:8}{about}" for name, (_, about) in COMMANDS.items()]
-    return "\n".join([*lines, "", "`weft COMMAND --help` explains a command, `weft --version` says the version.", ""])
+    return "\n".join(
+        [*lines, "", "`weft COMMAND --help` explains a command, `weft --version` says the version.", ""]
+    )

@@ -23,7 +23,9 @@ def read_settings(config: Path | None, given: Mapping[str, Any]) -> SynthesisSet
     where = str(config) if config else "the command line"
     settings = _merged(_read(config) if config else {}, given)
     if not settings.get("student"):
-        raise UserError("no student", where=where, remedy="name one: --student MODEL, or --student micro:student")
+        raise UserError(
+            "no student", where=where, remedy="name one: --student MODEL, or --student micro:student"
+        )
     try:
         return SynthesisSettings.model_validate(settings)
     except ValidationError as error:
@@ -40,7 +42,9 @@ def _read(config: Path) -> dict[str, Any]:
         place = f"{config}:{mark.line + 1}" if mark else str(config)
         raise UserError(f"not valid YAML: {getattr(error, 'problem', error)}", where=place) from error
     if not isinstance(data, dict):
-        raise UserError("not a mapping of settings", where=str(config), expected="lines such as `strategy: tessy`")
+        raise UserError(
+            "not a mapping of settings", where=str(config), expected="lines such as `strategy: tessy`"
+        )
     return data
 
 

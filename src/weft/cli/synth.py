@@ -82,8 +82,8 @@ def synth(
 ) -> int:
     """Write student-consistent traces for prompts: teacher and student write each trace in turn (TESSY).
 
-    Complete traces go to OUTPUT, all others to OUTPUT's ``.rejected.jsonl`` with the reason, what made them to
-    ``.manifest.json``. Stopped or killed, the same command goes on where it was.
+    Complete traces go to OUTPUT, all others to OUTPUT's ``.rejected.jsonl`` with the reason, what made them
+    to ``.manifest.json``. Stopped or killed, the same command goes on where it was.
 
     An engine is a hub id or folder (run in this process), micro:student, micro:teacher or scripted:FILE.
 
@@ -213,5 +213,7 @@ def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UserError(f"not a JSON object: {text}", where=option, expected="""such as '{"enable_thinking": true}'""")
+        raise UserError(
+            f"not a JSON object: {text}", where=option, expected="""such as '{"enable_thinking": true}'"""
+        )
     return value

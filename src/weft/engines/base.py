@@ -104,7 +104,7 @@ class Scorer(Protocol):
     """An engine that can say how likely it finds a text."""
 
     async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Sequence[float]:
-        """Log-probability in nats of each id of ``continuation``, given all before it. ``[len(continuation)]``"""
+        """Log-probability in nats of each id of ``continuation``, given all before it. ``[n]``"""
 
 
 def uniform(seed: int, position: int) -> float:
@@ -112,5 +112,7 @@ def uniform(seed: int, position: int) -> float:
 
     A function of seed and position alone: chunk sizes, batches and concurrency do not change what is drawn.
     """
-    digest = blake2b(position.to_bytes(8, "little"), digest_size=8, key=seed.to_bytes(16, "little", signed=True))
+    digest = blake2b(
+        position.to_bytes(8, "little"), digest_size=8, key=seed.to_bytes(16, "little", signed=True)
+    )
     return (int.from_bytes(digest.digest(), "little") >> 11) * 2.0**-53

@@ -85,7 +85,11 @@ def _template_source(chosen: str | None, where: str) -> str | None:
 
 
 def _end_ids(
-    generation: GenerationConfig, tokenizer: Any, template: ChatTemplate, vocabulary: TokenizerVocabulary, where: str
+    generation: GenerationConfig,
+    tokenizer: Any,
+    template: ChatTemplate,
+    vocabulary: TokenizerVocabulary,
+    where: str,
 ) -> frozenset[int]:
     """Ids that end a response: the generation config's, the tokenizer's, and the template's end of turn."""
     ids: set[int] = set()

@@ -103,7 +103,9 @@ class LocalEngine:
         self._cache = SlotCache(slots=2)
         self._free = [1]
         self._sessions: dict[str, _Session] = {}
-        self._inbox: SimpleQueue[tuple[CompletionRequest, Future[Completion]] | _Score | str | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[CompletionRequest, Future[Completion]] | _Score | str | None] = (
+            SimpleQueue()
+        )
         self._reading: list[_Row] = []
         self._writing: list[_Row] = []
         self._scores: list[_Score] = []
@@ -287,8 +289,9 @@ class LocalEngine:
         causal_B1TL = distance_B1TL >= 0
         masks = {}
         for kind in self._mask_kinds:
-            sliding = kind == "sliding_attention" and self._window is not None
-            allowed_B1TL = causal_B1TL & (distance_B1TL < self._window) if sliding else causal_B1TL
+            allowed_B1TL = causal_B1TL
+            if kind == "sliding_attention" and self._window is not None:
+                allowed_B1TL = causal_B1TL & (distance_B1TL < self._window)
             if not self._boolean_mask:
                 dtype = self._model.dtype
                 zero = torch.zeros((), dtype=dtype, device=self._device)
@@ -313,7 +316,7 @@ class LocalEngine:
                     job.future.set_exception(self._error(error))
 
     def _logps(self, jobs: list[_Score]) -> list[list[float]]:
-        """Log-probabilities of each job's ids from its start on, read in pieces that bound the logits' memory."""
+        """Log-probabilities of each job's ids from its start on, read in pieces to bound memory."""
         B, T = len(jobs), max((len(job.ids) for job in jobs), default=0)
         ids_BT = torch.zeros(B, T, dtype=torch.long, device=self._device)
         for row, job in enumerate(jobs):
@@ -336,7 +339,9 @@ class LocalEngine:
 
     def _fail(self, error: Exception) -> None:
         """Give ``error`` to everything under way and start afresh."""
-        waiting: list[Future[Any]] = [row.future for row in {id(r): r for r in self._reading + self._writing}.values()]
+        waiting: list[Future[Any]] = [
+            row.future for row in {id(r): r for r in self._reading + self._writing}.values()
+        ]
         waiting += [job.future for job in self._scores]
         self._reading, self._writing, self._scores = [], [], []
         for session in self._sessions.values():
@@ -350,7 +355,7 @@ class LocalEngine:
             return error
         memory = isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error).lower()
         return EngineError(
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}",
+            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no message'}",
             where=f"engine {self.name}",
             remedy="lower --concurrency, or serve the model and name it MODEL@URL" if memory else "",
         )

@@ -30,7 +30,9 @@ def draw(logits_BV: torch.Tensor, samplings: Sequence[Sampling], uniforms: Seque
     for sampling, rows in groups.items():
         whole = len(groups) == 1
         group_BV = logits_BV if whole else logits_BV[torch.tensor(rows, device=logits_BV.device)]
-        uniform_B = torch.tensor([uniforms[row] for row in rows], device=logits_BV.device, dtype=torch.float64)
+        uniform_B = torch.tensor(
+            [uniforms[row] for row in rows], device=logits_BV.device, dtype=torch.float64
+        )
         for row, token in zip(rows, _draw(group_BV.float(), sampling, uniform_B).tolist(), strict=True):
             chosen[row] = token
     return chosen

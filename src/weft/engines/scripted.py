@@ -99,7 +99,9 @@ class ScriptedVocabulary:
         return CONTROLS[token - self._CONTROL] if token >= self._CONTROL else None
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return b"".join(self.piece(t) or (self.control(t) or "").encode() for t in tokens).decode(errors="replace")
+        return b"".join(self.piece(t) or (self.control(t) or "").encode() for t in tokens).decode(
+            errors="replace"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,10 @@ class ScriptedEngine:
             data = _File.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise UserError(
-                _said(error), where=str(path), expected="a script", remedy="see the docs of weft.engines.scripted"
+                _said(error),
+                where=str(path),
+                expected="a script",
+                remedy="see the docs of weft.engines.scripted",
             ) from error
         return cls(
             data.script,
@@ -296,7 +301,9 @@ class _File(BaseModel):
         for case in self.scripts:
             if re.search(case.match, view.prompt):
                 return recite(case.thinking, case.response, by=self.align)(view)
-        raise EngineError("no script matches the prompt", remedy='add one without "match" for all other prompts')
+        raise EngineError(
+            "no script matches the prompt", remedy='add one without "match" for all other prompts'
+        )
 
 
 def _times(case: _FaultCase) -> Fault:

@@ -1,7 +1,8 @@
 """Key-value caches of many growing texts in one tensor per layer.
 
 Each text owns a *slot*; a forward pass names the slots of its batch and where in each slot the new keys go.
-Cutting a text back is a smaller length and costs nothing. Tensors double when a slot or a position is missing.
+Cutting a text back is a smaller length and costs nothing. Tensors double when a slot or a position is
+missing.
 
 Shape suffixes: S slots, H key-value heads, C capacity in tokens, D head size, B batch, T new tokens, L length
 that this pass attends to.
@@ -60,7 +61,12 @@ class SlotCache(Cache):  # type: ignore[misc]
         return new_SHCD
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: object, **kwargs: object
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *args: object,
+        **kwargs: object,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store the new states (B, H, T, D) and return all that the batch attends to (B, H, L, D)."""
         layout = self.layout

@@ -124,7 +124,7 @@ class Cooperation:
         for boundary in self._boundaries.values():
             boundary.release(trace)
 
-    # -- what a passage needs to know ----------------------------------------------------------------------------
+    # -- what a passage needs to know --------------------------------------------------------------
 
     def prompt(self, author: Author, messages: Sequence[Message]) -> list[int]:
         """The prompt in one model's template and tokens, up to where the shared text starts."""
@@ -151,7 +151,14 @@ class Cooperation:
         return Closers(events, thinking.marker)
 
     def passage(
-        self, trace: str, pens: Mapping[Author, Pen], first: Author, student: Pen, ledger: Ledger, *, thinking: bool
+        self,
+        trace: str,
+        pens: Mapping[Author, Pen],
+        first: Author,
+        student: Pen,
+        ledger: Ledger,
+        *,
+        thinking: bool,
     ) -> Passage:
         together = len(pens) > 1
         return Passage(
@@ -188,7 +195,9 @@ class Cooperation:
 class _Writing:
     """One response while it is written."""
 
-    def __init__(self, models: Cooperation, trace: str, plan: Plan, messages: Sequence[Message], where: str) -> None:
+    def __init__(
+        self, models: Cooperation, trace: str, plan: Plan, messages: Sequence[Message], where: str
+    ) -> None:
         self._models, self._trace, self._plan, self._where = models, trace, plan, where
         self._messages = messages
         self._ledger = Ledger(models.watch)
@@ -208,7 +217,9 @@ class _Writing:
             return
         first = self._plan.thinking or Author.STUDENT
         writers = (first,) if self._plan.thinking else self._plan.authors
-        self._thinking = await self._write({author: self._pens[author] for author in writers}, first, thinking=True)
+        self._thinking = await self._write(
+            {author: self._pens[author] for author in writers}, first, thinking=True
+        )
         if self.ending.status is Status.COMPLETE and self._models.has_thinking:
             self._close_thinking(self._thinking)
             author = self._plan.response
@@ -253,8 +264,8 @@ class _Writing:
             if engine.context is not None and pen.prompt_tokens >= engine.context:
                 self.ending = Ending(
                     Status.PROMPT_TOO_LONG,
-                    f"{at}the prompt has {pen.prompt_tokens} tokens in the {author}'s template and the context "
-                    f"holds {engine.context}; shorten it, or choose a model with a longer context",
+                    f"{at}the prompt has {pen.prompt_tokens} tokens in the {author}'s template and the "
+                    f"context holds {engine.context}; shorten it, or choose a model with a longer context",
                 )
                 return True
         self._student_prompt = self._pens[Author.STUDENT].prompt_tokens

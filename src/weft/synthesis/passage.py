@@ -191,7 +191,7 @@ class Passage:
             start = end
         return PerAuthor(counts[Author.STUDENT], counts[Author.TEACHER])
 
-    # -- proposing ---------------------------------------------------------------------------------------------
+    # -- proposing ---------------------------------------------------------------------------------
 
     async def _propose(self) -> Ending | None:
         """Ask the writer for more; an ending if the limit leaves no room for it."""
@@ -261,7 +261,7 @@ class Passage:
             position -= len(unit.text)
         self._pending, self._event = ids, (Event.CLOSE, tag)
 
-    # -- settling ----------------------------------------------------------------------------------------------
+    # -- settling ----------------------------------------------------------------------------------
 
     async def _settle(self) -> Ending | bool:
         """Decide what can be decided of the pending tokens.
@@ -389,7 +389,7 @@ class Passage:
         for pen in self._pens.values():
             pen.cut(end)
 
-    # -- handing over ------------------------------------------------------------------------------------------
+    # -- handing over ------------------------------------------------------------------------------
 
     def _seam(self, units: Sequence[Unit], ended: bool) -> int | None:
         """The first place at or after which the pen may pass, in units; ``None`` where none is known yet."""

@@ -33,6 +33,9 @@ class Observer(Protocol):
     def finished(self, trace: Trace) -> None:
         """A trace is on disk."""
 
+    def noted(self, text: str) -> None:
+        """Something a person should know: what was repaired on disk, say."""
+
 
 class Silence:
     """An observer that looks away."""
@@ -42,6 +45,8 @@ class Silence:
     def generated(self, author: Author, tokens: int) -> None: ...
 
     def finished(self, trace: Trace) -> None: ...
+
+    def noted(self, text: str) -> None: ...
 
 
 class Synthesis:
@@ -127,7 +132,10 @@ class Synthesis:
         if draft.ending.status is Status.COMPLETE:
             completion, training_template = self._template.completion(thinking, draft.response)
         else:
-            completion, training_template = Message("assistant", draft.response, thinking, "reasoning_content"), None
+            completion, training_template = (
+                Message("assistant", draft.response, thinking, "reasoning_content"),
+                None,
+            )
         return Trace(
             id=task.trace,
             prompt=task.prompt,

@@ -90,7 +90,9 @@ class SynthesisSettings(_Settings):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if self.strategy.needs_teacher and self.teacher is None:
-            raise ValueError(f"{self.strategy} needs a teacher; name one by --teacher, or choose student-only")
+            raise ValueError(
+                f"{self.strategy} needs a teacher; name one by --teacher, or choose student-only"
+            )
         for author in Author:
             self.boundary_of(author)
         return self

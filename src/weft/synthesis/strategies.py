@@ -170,7 +170,11 @@ class _Referred:
 
     async def __call__(self, task: Task) -> Draft:
         reference = await self._models.write(
-            task.trace, PLANS[Strategy.TEACHER_ONLY], task.prompt.messages, where=task.prompt.where, salt="/reference"
+            task.trace,
+            PLANS[Strategy.TEACHER_ONLY],
+            task.prompt.messages,
+            where=task.prompt.where,
+            salt="/reference",
         )
         if reference.ending.status is not Status.COMPLETE:
             ending = Ending(reference.ending.status, f"the teacher's reference: {reference.ending.reason}")

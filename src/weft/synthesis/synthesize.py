@@ -81,6 +81,8 @@ def synthesize(
         }
         manifest = Manifest.create(weft.__version__, deciding, info)
         store = stack.enter_context(TraceStore(output, manifest, overwrite=overwrite))
+        for note in store.repaired:
+            observer.noted(note)
         teacher = engines.get(Author.TEACHER)
         run = Synthesis(
             write,

@@ -16,27 +16,19 @@ It does not know tokens: whether a tag is one token, or a control token, is the 
 from __future__ import annotations
 
 import datetime
-import importlib.util
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
-import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
+from weft.chat.rendering import TEMPLATE_ERRORS, JinjaRender, Render, template_source
+from weft.chat.shipped import shipped_templates
 from weft.errors import UserError
 from weft.records import THINKING_FIELDS, Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-__all__ = ["ChatTemplate", "JinjaRender", "Render", "Thinking", "shipped_template", "shipped_templates"]
 
 SWITCHES = ("enable_thinking", "thinking")
 """Template arguments that turn thinking on and off, in the order in which they are tried."""
@@ -71,13 +63,6 @@ class Thinking:
     """The tag whose generation closes thinking: the first tag of ``closing``."""
     field: str | None
     """Message key under which the template keeps thinking of the last message; ``None`` if it drops it."""
-
-
-class Render(Protocol):
-    """Renders messages; ``arguments`` hold ``add_generation_prompt`` and the template's own arguments,
-    among them the function ``strftime_now``."""
-
-    def __call__(self, messages: Sequence[Mapping[str, str]], /, **arguments: object) -> str: ...
 
 
 class ChatTemplate:
@@ -147,7 +132,7 @@ class ChatTemplate:
             UserError: there is no template, or it cannot be used.
         """
         where = where or str(getattr(tokenizer, "name_or_path", ""))
-        source = _source(tokenizer.chat_template, template, where)
+        source = template_source(tokenizer.chat_template, template, where)
         variables = dict(tokenizer.special_tokens_map)
         return cls(
             JinjaRender(source, variables, where=where),
@@ -426,122 +411,3 @@ class ChatTemplate:
 
 def _thinking(opening: str, closing: str, field: str | None) -> Thinking:
     return Thinking(opening, closing, next(iter(TAG.findall(closing)), closing.strip()), field)
-
-
-# Rendering
-
-TEMPLATE_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
-"""What a template may raise: its own errors, and those of Python's operators on what it was given."""
-
-
-class JinjaRender:
-    """A chat template in the environment that Transformers gives it, but with every variable open to
-    arguments, functions such as ``strftime_now`` included."""
-
-    def __init__(self, source: str, variables: Mapping[str, object], *, where: str = "") -> None:
-        """``variables`` are the special tokens by name (``bos_token``, …).
-
-        Raises:
-            UserError: ``source`` is no Jinja template.
-        """
-        try:
-            self._template = _compiled(source)
-        except jinja2.TemplateSyntaxError as error:
-            raise UserError(
-                f"the chat template is no Jinja template: line {error.lineno}: {error.message}",
-                where=where,
-                remedy="pass the file that was published with the model",
-            ) from error
-        self._variables = variables
-
-    def __call__(self, messages: Sequence[Mapping[str, str]], /, **arguments: object) -> str:
-        given = {"tools": None, "documents": None, **self._variables, **arguments}
-        return self._template.render(messages=[dict(message) for message in messages], **given)
-
-
-class _GenerationBlocks(Extension):
-    """``{% generation %}`` marks what is trained on; it changes no text."""
-
-    tags = {"generation"}  # noqa: RUF012  (Jinja's own interface)
-
-    def parse(self, parser: Any) -> nodes.Node:
-        line = next(parser.stream).lineno
-        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
-
-
-@lru_cache(maxsize=128)
-def _compiled(source: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlocks, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().astimezone().strftime(form)
-    return environment.from_string(source)
-
-
-def _to_json(value: object, ensure_ascii: bool = False, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
-
-
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _source(stored: str | Mapping[str, str] | None, template: str | None, where: str) -> str:
-    """The Jinja text to use of what the tokenizer stores and what was asked for."""
-    variants = stored if isinstance(stored, Mapping) else {}
-    if template is not None and (template in variants or "{" in template):
-        return variants.get(template, template)
-    if template is not None:
-        raise UserError(
-            f"no chat template named {template!r}",
-            where=where,
-            expected=f"Jinja text, or one of the tokenizer's templates: {', '.join(variants) or 'none'}",
-        )
-    if isinstance(stored, str) and stored:
-        return stored
-    if len(variants) == 1:
-        return next(iter(variants.values()))
-    if "default" in variants:
-        return variants["default"]
-    raise UserError(
-        f"several chat templates, none the default: {', '.join(variants)}"
-        if variants
-        else "no chat template",
-        where=where,
-        expected="a chat template in tokenizer_config.json or chat_template.jinja",
-        remedy="pass one with --chat-template FILE, or choose an instruct model",
-    )
-
-
-# The templates that TRL ships
-
-
-def shipped_templates(variables: Mapping[str, object]) -> Iterator[tuple[str, Render]]:
-    """TRL's templates by file name, those for training first; none if TRL is not installed."""
-    folder = _shipped_folder()
-    paths = sorted(folder.glob("*.jinja")) if folder else []
-    for path in sorted(paths, key=lambda path: not path.stem.endswith("_training")):
-        yield path.name, JinjaRender(path.read_text(encoding="utf-8"), variables, where=str(path))
-
-
-def shipped_template(name: str) -> str:
-    """The Jinja text of the template that TRL ships under this file name.
-
-    Raises:
-        UserError: TRL is not installed, or ships no such template.
-    """
-    folder = _shipped_folder()
-    if folder is None or not (path := folder / name).is_file():
-        raise UserError(
-            f"the training template {name} was not found",
-            expected="TRL with its chat templates",
-            remedy="pip install 'weft[train]'",
-        )
-    return path.read_text(encoding="utf-8")
-
-
-def _shipped_folder() -> Path | None:
-    spec = importlib.util.find_spec("trl")
-    return Path(spec.origin).parent / "chat_templates" if spec and spec.origin else None
