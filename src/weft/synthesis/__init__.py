@@ -5,6 +5,9 @@
     pen.py          one model's prefix of token ids, and the shared text in them
     seam.py         where text may pass from one author to the other
     loops.py        finding a loop while it is written
+    rules.py        what ends a passage, and what holds while it is written
+    pace.py         how many tokens to ask for at a time
+    ledger.py       what a trace costs
     passage.py      one stretch of text, by one writer or by two in turn
     cooperate.py    one prompt -> one response: thinking, then the final response
     strategies.py   which model writes what: TESSY and its baselines
@@ -13,6 +16,7 @@
     synthesize.py   all of it together: settings and prompts in, files out
 """
 
+from weft.synthesis.settings import SynthesisSettings
 from weft.synthesis.synthesize import synthesize
 
-__all__ = ["synthesize"]
+__all__ = ["SynthesisSettings", "synthesize"]

@@ -19,8 +19,9 @@ from weft.engines.base import Engine
 from weft.errors import EngineError, TextError, UserError
 from weft.records import Author, Message, PerAuthor, Sampling, Span, Status, Usage
 from weft.synthesis.ledger import Ledger, Watch
-from weft.synthesis.passage import Closers, Ending, Event, Passage, Rules
+from weft.synthesis.passage import Passage
 from weft.synthesis.pen import Pen
+from weft.synthesis.rules import Closers, Ending, Event, Rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,8 @@ It does not know chat templates (ids that close come from outside), strategies o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from weft.boundary.base import Boundary, Proposal, Verdict
 from weft.engines.base import Completion, CompletionRequest, Finish
@@ -28,64 +26,10 @@ from weft.errors import EngineError
 from weft.records import Author, PerAuthor, Sampling, Status
 from weft.synthesis.ledger import Ledger
 from weft.synthesis.loops import LoopDetector
+from weft.synthesis.pace import ALONE_TOKENS, Pace
 from weft.synthesis.pen import Pen, Unit, spell
+from weft.synthesis.rules import STATUS, Closers, Ending, Event, Rules
 from weft.synthesis.seam import breaks
-
-ALONE_TOKENS = 512
-"""Tokens per request where one model writes alone: long, yet a loop is found while it is written."""
-MOST_TOKENS = 256
-"""Most tokens per request where the models write in turn."""
-
-
-class Event(Enum):
-    """What ended a proposal, other than its size."""
-
-    CLOSE = "the passage is closed"
-    EOS = "the response was ended inside thinking"
-    CONTROL = "a control token stood where text belongs"
-    CONTEXT = "the model's context is full"
-    INVALID = "tokens that are no valid UTF-8"
-
-
-_STATUS = {
-    Event.CLOSE: Status.COMPLETE,
-    Event.EOS: Status.EOS_IN_THINKING,
-    Event.CONTROL: Status.FOREIGN_TAG,
-    Event.CONTEXT: Status.LENGTH,
-    Event.INVALID: Status.INVALID_TEXT,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a passage ended; ``reason`` is given unless the status is complete."""
-
-    status: Status
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Closers:
-    """How one author closes the passage."""
-
-    events: Mapping[int, Event]
-    """Ids that end a proposal."""
-    text: str | None = None
-    """A closing tag that the vocabulary has no single id for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What holds for a passage, whoever writes."""
-
-    step: int | None
-    """Tokens per request; ``None`` adapts to the turns seen so far."""
-    limit: int
-    """Most tokens of text, in the student's tokens."""
-    loop_tokens: int
-    """See :class:`LoopDetector`."""
-    tags: frozenset[str]
-    """Strings that must not appear as text."""
 
 
 @dataclass(slots=True)
@@ -136,7 +80,7 @@ class Passage:
         self._counted = (0, 0, 0)
         self._loops = LoopDetector(rules.loop_tokens)
         self._longest_tag = max(map(len, rules.tags), default=0)
-        self._pace = {author: _Pace() for author in pens}
+        self._pace = {author: Pace() for author in pens}
         self._pending: list[int] = []
         self._event: tuple[Event, str] | None = None
         self._hand_over: _HandOver | None = None
@@ -454,23 +398,7 @@ class Passage:
     def _end(self, event: Event, detail: str) -> Ending:
         if event is Event.CLOSE:
             return Ending(Status.COMPLETE)
-        return Ending(_STATUS[event], f"{event.value}: {detail} by the {self._writer}")
-
-
-class _Pace:
-    """How long one author's turns are, to ask for about as much as will be kept."""
-
-    def __init__(self) -> None:
-        self._mean = 6.0
-
-    def turn(self, tokens: int) -> None:
-        """Learn from a finished turn."""
-        self._mean += 0.25 * (tokens - self._mean)
-
-    def size(self, so_far: int) -> int:
-        """Tokens to ask for, ``so_far`` tokens into a turn. The two more show where the next word starts."""
-        left = self._mean - so_far
-        return min(MOST_TOKENS, math.ceil(left) + 2 if left > 0 else max(4, so_far))
+        return Ending(STATUS[event], f"{event.value}: {detail} by the {self._writer}")
 
 
 def _tokens_of(pending: Sequence[int], event: tuple[Event, str] | None) -> int:

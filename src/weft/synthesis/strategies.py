@@ -25,7 +25,7 @@ from weft.engines.base import Scorer
 from weft.errors import EngineError, UserError
 from weft.records import Author, Message, PerAuthor, Prompt, Status, Usage
 from weft.synthesis.cooperate import Cooperation, Draft, Plan
-from weft.synthesis.passage import Ending
+from weft.synthesis.rules import Ending
 
 STUDENT, TEACHER = Author.STUDENT, Author.TEACHER
 

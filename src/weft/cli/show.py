@@ -1,0 +1,206 @@
+"""``weft show``: traces for a person to read, with who wrote what.
+
+Invariants
+    - Every change of author carries a mark, with colour or without.
+    - What a model wrote cannot act on the terminal, reorder the line, or pass for a mark: such characters are
+      shown by their code. It stands indented, so it cannot pass for a heading either.
+
+It does not know how traces are made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.padding import Padding
+from rich.style import Style
+from rich.text import Text
+
+from weft.errors import UserError
+from weft.records import Author, Message, Span, Status, Trace
+from weft.store import read_traces, rejected_path
+
+MARKS = {Author.STUDENT: "‹S›", Author.TEACHER: "‹T›"}
+STYLES = {Author.STUDENT: Style(color="#0079bd"), Author.TEACHER: Style(color="#c65a00")}
+"""Blue and orange: told apart by every kind of colour vision, contrast over 4.3 on black and on white."""
+
+_ALLOWED = "\n\t\u200c\u200d"
+"""Shown as they are: line feed, tab, and the joiners that emoji and Persian are spelled with."""
+_MARK = re.compile("‹(?=[ST]›)")
+_IDS_COMPARED = 20_000
+"""Ids among which the nearest to an unknown one are looked for."""
+
+
+def show(
+    traces: Path,
+    id: str | None = None,
+    /,
+    *,
+    limit: int = 3,
+    color: Annotated[bool | None, Parameter(negative="--no-color")] = None,
+) -> None:
+    """Print traces, each author in its own colour, and the share of each.
+
+    A mark stands where the author changes: ‹S› the student goes on, ‹T› the teacher.
+
+    Parameters
+    ----------
+    traces
+        A file that `weft synth` wrote; its .rejected.jsonl too.
+    id
+        The one trace of this id, or all traces of the prompt of this id; left out: the first ones.
+    limit
+        How many of the first traces.
+    color
+        With or without colour; left out: with, in a terminal, unless NO_COLOR is set.
+    """
+    if limit < 1:
+        raise UserError(f"a limit of {limit} traces", expected="1 or more", where="--limit")
+    console = _console(color)
+    if id is not None:
+        for trace in _named(traces, id):
+            print_trace(trace, console)
+        return
+    rows = read_traces(traces)
+    shown = 0
+    for shown, trace in enumerate(islice(rows, limit), 1):  # noqa: B007 - the count is read below
+        print_trace(trace, console)
+    if not shown:
+        _write(f"no traces in {traces}\n")
+    elif any(True for _ in islice(rows, 1)):
+        _write("… there are more: --limit N shows the first N, an id shows one\n")
+
+
+def print_trace(trace: Trace, console: Console | None = None) -> None:
+    """One trace on stdout: header, prompt, thinking, response."""
+    console = console or _console(None)
+    with console.capture() as capture:
+        _print(trace, console)
+    _write(capture.get() + "\n")
+
+
+def visible(text: str) -> str:
+    """``text`` with all that a terminal would obey, hide or reorder by its code: ``<U+001B>``."""
+    return "".join(
+        character
+        if character in _ALLOWED or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else f"<U+{ord(character):04X}>"
+        for character in text
+    )
+
+
+def _named(path: Path, wanted: str) -> Iterator[Trace]:
+    """The trace of this id, or the samples of the prompt of this id.
+
+    Raises:
+        UserError: there is none.
+    """
+    ids: list[str] = []
+    found = False
+    for trace in read_traces(path):
+        if wanted in (trace.id, trace.prompt.id):
+            found = True
+            yield trace
+            if wanted == trace.id:
+                return
+        elif len(ids) < _IDS_COMPARED:
+            ids.append(trace.id)
+    if found:
+        return
+    other = rejected_path(path)
+    remedy = "leave the id out to see the first traces"
+    if other.is_file() and any(wanted in (trace.id, trace.prompt.id) for trace in read_traces(other)):
+        remedy = f"it was rejected: weft show {other} '{visible(wanted)}'"
+    near = difflib.get_close_matches(wanted, ids, n=3) or ids[:3]
+    raise UserError(
+        f'no trace and no prompt has the id "{visible(wanted)}"',
+        where=str(path),
+        expected=f"an id such as {', '.join(map(visible, near))}" if near else "a file with traces in it",
+        remedy=remedy,
+    )
+
+
+def _print(trace: Trace, console: Console) -> None:
+    made, tokens = trace.provenance, trace.usage.tokens
+    header = Text(visible(trace.id), style="bold")
+    status = trace.status.value
+    for part in (status, made.strategy, f"{trace.usage.turns} turn{'s' if trace.usage.turns != 1 else ''}"):
+        header.append("  ·  ", style="dim").append(visible(part), style="not bold")
+    console.print(header, soft_wrap=True)
+    if tokens.total:
+        share = Text("tokens  ")
+        for author in Author:
+            count = tokens.of(author)
+            share.append(f"{MARKS[author]} {author}", style=STYLES[author])
+            share.append(f" {count:,} ({count / tokens.total:.0%})   ")
+        share.rstrip()
+        console.print(share, soft_wrap=True)
+    if trace.status is not Status.COMPLETE:
+        console.print(Text(f"reason  {visible(trace.reason or 'not given')}"), soft_wrap=True)
+    for message in trace.prompt.messages:
+        _section(
+            console,
+            "prompt" if message.role == "user" else f"prompt, {visible(message.role)}",
+            _plain(message),
+        )
+    if trace.prompt.answer is not None:
+        _section(console, "expected answer", Text(visible(trace.prompt.answer)))
+    if trace.thinking_spans:
+        _section(console, "thinking", _written(trace.spans[: trace.thinking_spans]))
+    _section(console, "response", _written(trace.spans[trace.thinking_spans :]))
+
+
+def _plain(message: Message) -> Text:
+    return Text(visible(message.content))
+
+
+def _written(spans: Sequence[Span]) -> Text:
+    """Spans with their marks and colours."""
+    text, last = Text(), None
+    for span in spans:
+        if span.author is not last:
+            text.append(MARKS[span.author], style=STYLES[span.author] + Style(bold=True))
+            last = span.author
+        text.append(_MARK.sub("<U+2039>", visible(span.text)), style=STYLES[span.author])
+    return text if spans else Text("(none)", style="dim")
+
+
+def _section(console: Console, name: str, body: Text) -> None:
+    """A heading at the margin and the text below it, indented."""
+    console.print(Text(f"── {name} ──", style="dim"), soft_wrap=True)
+    if sys.stdout.isatty():
+        console.print(Padding(body, (0, 0, 0, 2), expand=False))
+        return
+    lines = body.split("\n", allow_blank=True)
+    console.print(
+        Text("\n").join(Text.assemble("  ", line) if line.plain else line for line in lines), soft_wrap=True
+    )
+
+
+def _console(color: bool | None) -> Console:
+    """On stdout. Forced colour is for pipes into viewers that know it; the width is the terminal's."""
+    if color:
+        return Console(
+            force_terminal=True,
+            no_color=False,
+            color_system="truecolor",
+            highlight=False,
+            legacy_windows=False,
+        )
+    return Console(no_color=True if color is False else None, highlight=False)
+
+
+def _write(text: str) -> None:
+    """To stdout; what its encoding lacks is written by code."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
