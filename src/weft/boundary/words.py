@@ -13,7 +13,6 @@ from weft.boundary.base import Proposal, Verdict
 from weft.records import Author
 
 _WORD = re.compile(r"\S+")
-_UNFINISHED = re.compile(r"\S*\Z")
 
 
 class WordBoundary:
@@ -29,8 +28,7 @@ class WordBoundary:
         self._is_style = is_style
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
-        tail = proposal.before[-256:]
-        unfinished = tail[_UNFINISHED.search(tail).start() :]  # type: ignore[union-attr]
+        unfinished = proposal.before[_word_start(proposal.before, len(proposal.before)) :]
         text = unfinished + "".join(proposal.units)
         open_verdict = Verdict.KEEP if proposal.ended else Verdict.UNDECIDED
         verdicts = []

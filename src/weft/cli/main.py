@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given)
     except WeftError as error:
-        sys.stderr.write(f"weft: {error}\n")
+        from weft.cli.show import visible
+
+        sys.stderr.write(f"weft: {visible(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("weft: interrupted; what was finished is kept, the same command goes on\n")
@@ -54,9 +56,14 @@ def _run(given: Sequence[str]) -> int:
     from cyclopts import App, CycloptsError
     from rich.console import Console
 
-    app = App(name="weft", help="Post-training on the model's own path.", version=f"weft {__version__}")
-    for name, (where, about) in COMMANDS.items():
-        app.command(where, name=name, help=about)
+    app = App(
+        name="weft",
+        help="LLM post-training that stays on the model's own path.",
+        version=f"weft {__version__}",
+        suppress_keyboard_interrupt=False,
+    )
+    for name, (where, _) in COMMANDS.items():
+        app.command(where, name=name)
     try:
         code = app(
             given,

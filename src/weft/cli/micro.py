@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 
 from weft.errors import UserError
 from weft.micro import make_prompts
-from weft.store.files import writing
+from weft.store.files import replace_file, writing
 
 app = App(name="micro", help="The embedded micro world: prompts for it, and what its models score.")
 
@@ -60,8 +60,7 @@ def prompts(
         raise UserError("the file exists", where=str(output), remedy="choose another name, or --overwrite")
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
+        replace_file(output, (line.encode() for line in lines))
     sys.stderr.write(f"{n:,} prompts in {output}\n")
 
 

@@ -9,7 +9,7 @@ It does not know engines, strategies or how traces are written: it is an observe
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
 import time
 from collections import Counter, deque
@@ -225,7 +225,8 @@ def _counts(tally: Tally) -> list[str]:
 
 def summary(tally: Tally, output: Path) -> list[tuple[str, str]]:
     """The summary's rows: what, and how much or where. What was not measured is left out."""
-    rows = [("complete", f"{tally.complete:,}"), ("rejected", _rejected(tally))]
+    now = " in this run" if tally.skips else ""
+    rows = [("complete", f"{tally.complete:,}{now}"), ("rejected", _rejected(tally, now))]
     if tally.skips:
         rows.append(("skipped", f"{tally.skips:,}, finished by an earlier run"))
     if tally.done < tally.total:
@@ -237,30 +238,31 @@ def summary(tally: Tally, output: Path) -> list[tuple[str, str]]:
     if writing:
         rows.append(("speed", f"{tally.generated_tokens.total / writing:,.0f} tokens/s"))
     rejected = rejected_path(output)
+    some = {path: path.exists() and path.stat().st_size > 0 for path in (output, rejected)}
     rows.append(("traces in", str(output)))
-    if rejected.exists() and rejected.stat().st_size:
+    if some[rejected]:
         rows.append(("rejected in", str(rejected)))
     rows.append(("made by", str(manifest_path(output))))
     rows += [("note", visible(note)) for note in tally.notes]
-    if tally.rejected:
-        rows.append(("look at", f"weft show {rejected}"))
-    elif tally.complete:
-        rows.append(("look at", f"weft show {output}"))
+    looks = {"look at": output, "what failed": rejected}
+    rows += [(name, f"weft show {shlex.quote(str(path))}") for name, path in looks.items() if some[path]]
     return rows
 
 
-def _rejected(tally: Tally) -> str:
-    statuses = [
-        f"{status} {count:,}" for status, count in tally.statuses.most_common() if status != "complete"
-    ]
-    return f"{tally.rejected:,}" + (f": {', '.join(statuses)}" if statuses else "")
+def _rejected(tally: Tally, now: str) -> str:
+    counts = {
+        status: count for status, count in tally.statuses.most_common() if status is not Status.COMPLETE
+    }
+    statuses = ", ".join(f"{status} {count:,}" for status, count in counts.items())
+    return f"{tally.rejected:,}{now}" + (f": {statuses}" if statuses else "")
 
 
 def _costs(tally: Tally) -> list[tuple[str, str]]:
     """Tokens, requests and turns of the traces that this run wrote."""
     share = tally.teacher_share
-    kept = f"{_by(tally.kept)}" + (f"; teacher's share {share:.1%}" if share is not None else "")
-    rows = [("tokens kept", kept)]
+    rows = [("tokens kept", _by(tally.kept))]
+    if share is not None:
+        rows.append(("  teacher's share", f"{share:.1%}"))
     if tally.rejected_tokens:
         rows.append(("  in rejected", f"{tally.rejected_tokens:,}"))
     rows += [("  discarded", _by(tally.discarded)), ("requests", _by(tally.requests))]
@@ -279,7 +281,7 @@ def _print_summary(tally: Tally, output: Path) -> None:
         width = max(len(name) for name, _ in rows)
         sys.stderr.write("".join(f"{name:{width}}  {value}\n" for name, value in rows))
         return
-    table = Table(box=box.HORIZONTALS, show_header=False, title="traces written", title_justify="left")
+    table = Table(box=box.HORIZONTALS, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
@@ -288,15 +290,7 @@ def _print_summary(tally: Tally, output: Path) -> None:
 
 
 def _console() -> Console:
-    return Console(stderr=True, highlight=False, markup=False, emoji=False, width=_columns())
-
-
-def _columns() -> int | None:
-    """The terminal's width, or as rich finds it: ``COLUMNS`` is often stale in what a shell starts."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or None
-    except (OSError, ValueError, AttributeError):
-        return None
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def _clock(seconds: float) -> str:

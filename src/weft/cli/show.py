@@ -113,14 +113,14 @@ def _named(path: Path, wanted: str) -> Iterator[Trace]:
             if wanted == trace.id:
                 return
         elif len(ids) < _IDS_COMPARED:
-            ids.append(trace.id)
+            ids += (trace.id, trace.prompt.id)
     if found:
         return
     other = rejected_path(path)
     remedy = "leave the id out to see the first traces"
     if other.is_file() and any(wanted in (trace.id, trace.prompt.id) for trace in read_traces(other)):
         remedy = f"it was rejected: weft show {other} '{visible(wanted)}'"
-    near = difflib.get_close_matches(wanted, ids, n=3) or ids[:3]
+    near = difflib.get_close_matches(wanted, ids, n=3) or ids[:6:2]
     raise UserError(
         f'no trace and no prompt has the id "{visible(wanted)}"',
         where=str(path),

@@ -81,6 +81,10 @@ class Engine(Protocol):
     def sampling(self) -> Sampling:
         """The model's own defaults, all fields set."""
 
+    @property
+    def request_tokens(self) -> float:
+        """What one more request costs, in tokens of this engine that take as long."""
+
     def describe(self) -> Mapping[str, object]:
         """What identifies the model, as JSON values, for the manifest; no secrets."""
 

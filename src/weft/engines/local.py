@@ -31,6 +31,10 @@ from weft.errors import EngineError, UserError
 from weft.records import Sampling
 from weft.vocabulary import Vocabulary
 
+MERGE_FLOPS = 2e8
+"""On a processor: most work (floating-point operations) on padding for which two passes are made one."""
+MERGE_TOKENS = 512
+"""On a GPU: most tokens, padding included, of such a pass; it waits for weights, not for tokens."""
 READ_TOKENS = 4096
 """Most tokens, padding included, that one pass reads."""
 SCORE_LOGITS = 2**27
@@ -98,6 +102,10 @@ class LocalEngine:
         self.template = template
         self.end_ids = end_ids
         self.sampling = sampling
+        self.request_tokens = 1.0
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        on_cpu = self._device.type == "cpu"
+        self._merge_tokens = int(MERGE_FLOPS / (2 * parameters)) if on_cpu else MERGE_TOKENS
         self.context: int | None = getattr(config, "max_position_embeddings", None)
         self._description = dict(description)
         self._cache = SlotCache(slots=2)
@@ -145,10 +153,13 @@ class LocalEngine:
                 try:
                     if self._scores:
                         self._score_batch()
-                    elif self._reading:
-                        self._read()
-                    else:
+                    elif not self._reading:
                         self._step(self._writing)
+                    elif self._fits_one_pass():
+                        self._writing, self._reading = self._writing + self._reading, []
+                        self._step(self._writing)
+                    else:
+                        self._read()
                 except Exception as error:  # whatever torch raises belongs to the requests at hand
                     self._fail(error)
 
@@ -196,6 +207,13 @@ class LocalEngine:
             self._cache.reserve(slots + 1, self._cache.capacity)
             self._free.extend(range(self._cache.slots - 1, slots - 1, -1))
         return self._free.pop()
+
+    def _fits_one_pass(self) -> bool:
+        """Whether reading and writing together, padded to one length, is cheaper than one after the other."""
+        if not self._writing:
+            return False
+        longest = max(len(row.unread) for row in self._reading)
+        return (len(self._reading) + len(self._writing)) * longest <= self._merge_tokens
 
     def _read(self) -> None:
         """One pass over texts with unread tokens, as many as fit; those read to the end write from now on."""

@@ -183,6 +183,7 @@ class ScriptedEngine:
         self.template = ChatTemplate(render, arguments={"thinks": thinks}, where=name)
         self.end_ids = frozenset(self.vocabulary.encode_template(END))
         self.sampling = Sampling(0.0, 1.0, 0, 0.0)
+        self.request_tokens = 8.0
         self.requests: list[CompletionRequest] = []
         """All requests in the order in which they came, for assertions."""
         self.released: list[str] = []

@@ -11,9 +11,15 @@ MOST_TOKENS = 256
 
 
 class Pace:
-    """How long one author's turns are, to ask for about as much as will be kept."""
+    """Asks one author for as much at a time as costs least, by how long its turns have been.
 
-    def __init__(self) -> None:
+    A turn of m tokens, written k at a time, takes m / k requests and discards k / 2 tokens. If a request
+    costs as much as c tokens, the sum c m / k + k / 2 is least at k = sqrt(2 c m).
+    """
+
+    def __init__(self, request_tokens: float) -> None:
+        """Start from turns of a few words; ``request_tokens`` is c."""
+        self._cost = request_tokens
         self._mean = 6.0
 
     def turn(self, tokens: int) -> None:
@@ -21,6 +27,5 @@ class Pace:
         self._mean += 0.25 * (tokens - self._mean)
 
     def size(self, so_far: int) -> int:
-        """Tokens to ask for, ``so_far`` tokens into a turn. The two more show where the next word starts."""
-        left = self._mean - so_far
-        return min(MOST_TOKENS, math.ceil(left) + 2 if left > 0 else max(4, so_far))
+        """Tokens to ask for, ``so_far`` tokens into a turn; one more shows what comes after them."""
+        return min(MOST_TOKENS, 1 + math.ceil(math.sqrt(2 * self._cost * max(self._mean, so_far))))

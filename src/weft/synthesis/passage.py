@@ -80,7 +80,7 @@ class Passage:
         self._counted = (0, 0, 0)
         self._loops = LoopDetector(rules.loop_tokens)
         self._longest_tag = max(map(len, rules.tags), default=0)
-        self._pace = {author: Pace() for author in pens}
+        self._pace = {author: Pace(pen.engine.request_tokens) for author, pen in pens.items()}
         self._pending: list[int] = []
         self._event: tuple[Event, str] | None = None
         self._hand_over: _HandOver | None = None

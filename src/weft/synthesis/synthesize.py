@@ -7,6 +7,7 @@ import datetime
 import platform
 import sys
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import weft
@@ -60,12 +61,16 @@ def synthesize(
             seed=settings.seed,
             watch=observer.generated,
         )
+        student = engines[Author.STUDENT]
+        if models.has_thinking:
+            # A template whose rows would lose their thinking is found out before anything is written.
+            student.template.completion("thinking", "response")
         write = writer(
             settings.strategy, models, answer_by=settings.answer_by, score_samples=settings.score_samples
         )
         deciding = {
             **settings.deciding(),
-            "sampling": {author.value: _plain(sampling[author]) for author in engines},
+            "sampling": {author.value: asdict(sampling[author]) for author in engines},
             "has_thinking": models.has_thinking,
             "vocabularies": {author.value: engines[author].vocabulary.fingerprint[:16] for author in engines},
         }
@@ -86,10 +91,10 @@ def synthesize(
         teacher = engines.get(Author.TEACHER)
         run = Synthesis(
             write,
-            template=engines[Author.STUDENT].template,
+            template=student.template,
             provenance=Provenance(
                 strategy=settings.strategy,
-                student=engines[Author.STUDENT].name,
+                student=student.name,
                 teacher=teacher.name if teacher else None,
                 student_sampling=sampling[Author.STUDENT],
                 teacher_sampling=sampling.get(Author.TEACHER),
@@ -104,9 +109,3 @@ def synthesize(
         )
         asyncio.run(run.run(prompts))
         return store.complete > 0 and not store.counts[Status.ENGINE_ERROR]
-
-
-def _plain(sampling: object) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(sampling)  # type: ignore[call-overload, no-any-return]
