@@ -35,8 +35,8 @@ SHAPES: dict[Author, Shape] = {
     "student": Shape(width=128, layers=2, inner=256, heads=4, kv_heads=2),
     "teacher": Shape(width=128, layers=3, inner=384, heads=4, kv_heads=2),
 }
-STEPS: dict[Author, int] = {"student": 4500, "teacher": 4000}
 TOKENS_PER_BATCH = 4000
+MUON_RATE, ADAM_RATE = 0.004, 0.003
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 1.0, "top_k": 0}
 
 
@@ -52,6 +52,17 @@ def tokenizer_texts(seed: int, n: int = 6000) -> list[str]:
         texts += [write_trace(problem, style, rng).text for style in styles]
         texts += ["user\n", "assistant\n", "system\n"]
     return texts
+
+
+def schedules(author: Author, exposure: float) -> tuple[Schedule, ...]:
+    """The phases of a model's training."""
+    common = {"tokens_per_batch": TOKENS_PER_BATCH, "adam_rate": ADAM_RATE}
+    if author == "student":
+        return (Schedule(STUDENT_MIXTURE, 4500, muon_rate=MUON_RATE, exposure=exposure, **common),)
+    return (
+        Schedule(TEACHER_MIXTURE, 4000, muon_rate=MUON_RATE, **common),
+        Schedule(TEACHER_SECOND_MIXTURE, 1200, muon_rate=0.003, **common),
+    )
 
 
 def save_model(folder: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,16 +81,14 @@ def train_one(author: Author, out: Path, exposure: float, seed: int, steps: int)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
     model = build_model(SHAPES[author], tokenizer, seed)
-    schedule = Schedule(
-        steps=steps,
-        tokens_per_batch=TOKENS_PER_BATCH,
-        muon_rate=0.004,
-        adam_rate=0.003,
-        exposure=exposure,
-    )
-    seconds = train(
-        author, model, tokenizer, schedule, seed=seed, device=device, report=partial(print, flush=True)
-    )
+    seconds = 0.0
+    for phase, schedule in enumerate(schedules(author, exposure)):
+        if phase:
+            # The first phase's result is a saved model like any other, so a phase can start from disk.
+            model = model.to(torch.bfloat16).to(torch.float32)
+        seconds += train(
+            author, model, tokenizer, schedule, seed=seed + phase, device=device, report=partial(print, flush=True)
+        )
     save_model(out / author, model, tokenizer)
     making = Making(
         author=author,

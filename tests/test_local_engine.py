@@ -105,11 +105,12 @@ def test_a_prefix_that_was_cut_back_is_continued_as_if_it_were_new(engine: Local
 def test_what_is_kept_is_not_computed_again(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     forward = engine._forward
-    monkeypatch.setattr(
-        engine,
-        "_forward",
-        lambda batch, most: read.append(sum(len(r.unread) for r in batch)) or forward(batch, most),
-    )
+
+    def counting(batch: list[Any], most: int) -> torch.Tensor:
+        read.append(sum(len(row.unread) for row in batch))
+        return forward(batch, most)
+
+    monkeypatch.setattr(engine, "_forward", counting)
 
     async def grow() -> None:
         (start,) = prompts(engine, 1)

@@ -68,10 +68,13 @@ def vocabulary(kind: Kind) -> ScriptedVocabulary:
 # -- scripts ---------------------------------------------------------------------------------------------------
 
 
-def parrot(thinking: str, response: str = "42", *, close: str = CLOSE, thinks: bool = True) -> Script:
+def parrot(
+    thinking: str, response: str = "42", *, close: str = CLOSE, thinks: bool = True, spells: bool = False
+) -> Script:
     """Goes on at the character of its own text that has as many before it, whoever wrote them.
 
     It closes thinking when its own text is at an end; ``close=END`` never closes but ends the response.
+    With ``spells`` the tag has no id of its own, so that a chunk may end inside it.
     """
 
     def script(view: View) -> str:
@@ -79,10 +82,11 @@ def parrot(thinking: str, response: str = "42", *, close: str = CLOSE, thinks: b
             # Without thinking the whole text is one; the template's blank line is as good as any text.
             return thinking[len(view.text) :] + END
         if view.response is None:
-            held = max((n for n in range(1, len(close)) if view.thinking.endswith(close[:n])), default=0)
+            begun = (n for n in range(1, len(close) + 1) if spells and view.thinking.endswith(close[:n]))
+            held = max(begun, default=0)
             if held and len(view.thinking) - held >= len(thinking):
-                return close[held:] + response + END
-            return thinking[len(view.thinking) :] + close + response + END
+                return close[held:] + END
+            return thinking[len(view.thinking) :] + close + END
         return response[len(view.response) :] + END
 
     return script
@@ -389,12 +393,12 @@ def boundaries(draw: st.DrawFn) -> Boundary:
 @st.composite
 def worlds(draw: st.DrawFn, *, tags: bool = False, kinds: Sequence[Kind] = KINDS) -> World:
     """Two models that write in turn."""
-    thinks = draw(st.sampled_from([(True, True)] * 4 + [(True, False), (False, True), (False, False)]))
-    scripts = []
-    for author_thinks in thinks:
-        close = draw(st.sampled_from([CLOSE] * 5 + [END])) if author_thinks and thinks[0] else END
-        own = thinks[0] and author_thinks
-        scripts.append(parrot(draw(hostile(tags=tags)), "So: 42.", close=close, thinks=own))
     both = draw(st.sampled_from(list(kinds)))
     pair = draw(st.sampled_from([(both, both), (both, draw(st.sampled_from(list(kinds))))]))
+    thinks = draw(st.sampled_from([(True, True)] * 4 + [(True, False), (False, True), (False, False)]))
+    scripts = []
+    for kind, own in zip(pair, (thinks[0], thinks[0] and thinks[1]), strict=True):
+        close = draw(st.sampled_from([CLOSE] * 5 + [END])) if own else END
+        spells = kind == "tagless" and close == CLOSE
+        scripts.append(parrot(draw(hostile(tags=tags)), "So: 42.", close=close, thinks=own, spells=spells))
     return World(scripts[0], scripts[1], kinds=pair, thinks=thinks, boundary=draw(boundaries()))

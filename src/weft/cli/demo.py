@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,16 +36,26 @@ SHOWN = 3
 """Traces that are printed at the end."""
 
 STORY = {
-    "student-only": "the student alone: its own path",
-    "teacher-only": "the teacher alone: sequence-level distillation",
+    "student-only": "the student alone",
+    "teacher-only": "the teacher alone",
     "teacher-think": "the teacher thinks, the student answers",
     "teacher-answer": "the student thinks, the teacher answers",
     "teacher-mix": "half of the traces by each",
-    "teacher-score": "the best of five student responses, chosen by the teacher",
-    "teacher-reference": "the student, with the teacher's response in view",
-    "tessy": "both in turn: the teacher computes, the student tells",
+    "teacher-score": "best of 5 by the student, teacher's choice",
+    "teacher-reference": "the student, teacher's response in view",
+    "tessy": "in turn: teacher computes, student tells",
 }
 """All strategies, in the order in which they run, and what each is."""
+
+LEGEND = """\
+right    complete traces whose response states the answer, with a 95% interval
+teacher  the teacher's share of the tokens
+NLL      the student's own negative log-likelihood of the complete traces, in
+         nats per token, over so many tokens. The student's own path has that of
+         student-only; a terse text can lie below it.
+s        seconds, opening the models included
+A demonstration on two models made for it, not a result.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +99,38 @@ def demo(
     """
     if n < 1:
         raise UserError(f"{n} prompts", where="-n", expected="1 or more")
+    with _one_thread():
+        _run(output, n, seed, overwrite=overwrite)
+    return 0
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for each model: they are so small that on a busy machine more only wait for each other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(output: Path, n: int, seed: int, *, overwrite: bool) -> None:
     started = time.monotonic()
     prompts = output / "prompts.jsonl"
     _say(f"1. {n} prompts whose answers can be checked → {prompts}")
     _write_prompts(prompts, n, seed, overwrite=overwrite)
-    _say(f"2. One trace per prompt by each strategy; student {STUDENT}, teacher {TEACHER}:")
+    _say(f"\n2. One trace per prompt by each strategy, with {STUDENT} and {TEACHER}:")
     seconds = {strategy: _synthesize(strategy, prompts, output, seed, overwrite) for strategy in STORY}
-    _say("3. How likely the student finds each strategy's traces …")
+    _say("\n3. How likely the student finds each strategy's traces …")
     rows = _compare(prompts, output, seconds)
     _print(_table(rows))
-    _say("Right: complete traces whose response states the answer. NLL: the student's own mean negative")
-    _say("log-likelihood per token of them, in nats; the lower, the nearer to its own path. A demonstration")
-    _say("on models made for it, not a result.\n")
+    _say(LEGEND)
     _say("4. The first complete traces of tessy (‹S› student, ‹T› teacher):\n")
     _show_first(prompts, output / "tessy.jsonl")
     _say(_ending(output, prompts, seed, time.monotonic() - started))
-    return 0
 
 
 def _write_prompts(path: Path, n: int, seed: int, *, overwrite: bool) -> None:
@@ -149,11 +177,11 @@ def _synthesize(strategy: str, prompts: Path, output: Path, seed: int, overwrite
         )
     seconds = time.monotonic() - tally.opened
     if tally.skips == tally.total:
-        end = "finished by an earlier run"
+        end = "done before"
     else:
-        earlier = f", {tally.skips} by an earlier run" if tally.skips else ""
-        end = f"{tally.complete} of {tally.total} complete{earlier}, {seconds:.1f} s"
-    _say(f"   {strategy:18}{STORY[strategy]}: {end}")
+        earlier = f", {tally.skips} before" if tally.skips else ""
+        end = f"{tally.complete}/{tally.total} complete{earlier}, {seconds:.1f} s"
+    _say(f"   {strategy:19}{STORY[strategy]:44}{end}")
     return None if tally.skips else seconds
 
 
@@ -213,22 +241,33 @@ async def _score(student: Engine, traces: Sequence[Trace]) -> list[float]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=box.HORIZONTALS)
+    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("strategy", no_wrap=True)
-    for name in ("complete", "right", "teacher's share", "NLL", "of tokens", "seconds"):
+    for name in ("complete", "right", "[95%]", "teacher", "NLL", "tokens", "s"):
         table.add_column(name, justify="right")
     for row in rows:
         tokens = row.student_tokens + row.teacher_tokens
         table.add_row(
             Text(row.strategy, style="bold" if row.strategy == "tessy" else ""),
             f"{row.complete}/{row.asked}",
-            f"{row.right}/{row.complete}" + (f" {row.right / row.complete:.0%}" if row.complete else ""),
+            f"{row.right}/{row.complete}",
+            _interval(row.right, row.complete),
             f"{row.teacher_tokens / tokens:.0%}" if tokens else "–",
             f"{row.nats:.3f}" if row.nats is not None else "–",
             f"{row.scored_tokens:,}",
             f"{row.seconds:.1f}" if row.seconds is not None else "–",
         )
     return table
+
+
+def _interval(right: int, n: int) -> str:
+    """The share with its 95% Wilson interval, in percent."""
+    if not n:
+        return "–"
+    z = 1.96
+    middle = (right + z * z / 2) / (n + z * z)
+    half = z * math.sqrt(right * (n - right) / n + z * z / 4) / (n + z * z)
+    return f"{right / n:.0%} [{100 * (middle - half):.0f}, {100 * (middle + half):.0f}]"
 
 
 def _show_first(prompts: Path, traces: Path) -> None:

@@ -26,7 +26,7 @@ Strategies = Literal[
     "teacher-score",
     "teacher-reference",
 ]
-DType = Literal["auto", "float32", "bfloat16", "float16"]
+DType = Literal["auto", "float64", "float32", "bfloat16", "float16"]
 
 
 def synth(

@@ -35,8 +35,9 @@ class EngineSettings(BaseModel):
     """MODEL, micro:student, micro:teacher or scripted:FILE."""
     revision: str | None = None
     """Branch, tag or commit of a hub model."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights in process; auto is float32 on a processor, the checkpoint's own on a GPU."""
+    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights in process; auto is float32 on a processor, the checkpoint's own on a GPU. In float64
+    even near-ties between tokens do not depend on what shares a batch."""
     device: str | None = None
     """Of the weights in process; left out: a GPU where there is one."""
     template_arguments: Mapping[str, Any] = Field(default_factory=dict)

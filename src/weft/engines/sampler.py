@@ -19,7 +19,7 @@ def draw(logits_BV: torch.Tensor, samplings: Sequence[Sampling], uniforms: Seque
     """One token id for each row; rows of equal sampling are drawn together.
 
     Args:
-        logits_BV: of any float type; drawn from in float32.
+        logits_BV: of any float type; drawn from in float32 at least.
         samplings: all fields set, one for each row.
         uniforms: in [0, 1), one for each row; greedy rows ignore theirs.
     """
@@ -33,9 +33,13 @@ def draw(logits_BV: torch.Tensor, samplings: Sequence[Sampling], uniforms: Seque
         uniform_B = torch.tensor(
             [uniforms[row] for row in rows], device=logits_BV.device, dtype=torch.float64
         )
-        for row, token in zip(rows, _draw(group_BV.float(), sampling, uniform_B).tolist(), strict=True):
+        for row, token in zip(rows, _draw(_wide(group_BV), sampling, uniform_B).tolist(), strict=True):
             chosen[row] = token
     return chosen
+
+
+def _wide(logits_BV: torch.Tensor) -> torch.Tensor:
+    return logits_BV if logits_BV.dtype == torch.float64 else logits_BV.float()
 
 
 def _draw(logits_BV: torch.Tensor, sampling: Sampling, uniform_B: torch.Tensor) -> torch.Tensor:

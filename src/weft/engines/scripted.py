@@ -20,6 +20,7 @@ In a file (``scripted:FILE`` on the command line), JSON::
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -220,14 +221,14 @@ class ScriptedEngine:
 
     async def complete(self, request: CompletionRequest) -> Completion:
         self.requests.append(request)
-        view = self._view(request.prefix)
+        view, continuation = self._continuation(request.prefix)
         for fault in self._faults:
             error = fault(request, view)
             if error is not None:
                 raise error
         room = request.max_tokens if self.context is None else self.context - len(request.prefix)
         ids: list[int] = []
-        for token in self.vocabulary.encode_template(self._script(view)):
+        for token in continuation():
             if len(ids) >= min(room, request.max_tokens):
                 break
             ids.append(token)
@@ -244,8 +245,8 @@ class ScriptedEngine:
         logps = []
         text = [*prefix, *continuation]
         for position in range(len(prefix), len(text)):
-            expected = self.vocabulary.encode_template(self._script(self._view(text[:position])))[:1]
-            logps.append(0.0 if expected == [text[position]] else -5.0)
+            _, continuation = self._continuation(text[:position])
+            logps.append(0.0 if continuation()[:1] == [text[position]] else -5.0)
         return logps
 
     def release(self, session: str) -> None:
@@ -253,6 +254,18 @@ class ScriptedEngine:
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _continuation(self, prefix: Sequence[int]) -> tuple[View, Callable[[], list[int]]]:
+        """What the script sees of a prefix, and the ids with which it goes on.
+
+        A script knows whole characters only: one that the prefix has begun is written again and its first
+        ids dropped, so that chunks may end inside it.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+        decoder.decode(b"".join(self.vocabulary.piece(token) or b"\n" for token in prefix[-3:]))
+        begun = len(decoder.getstate()[0])
+        view = self._view(prefix[: len(prefix) - begun])
+        return view, lambda: self.vocabulary.encode_template(self._script(view))[begun:]
 
     def _view(self, prefix: Sequence[int]) -> View:
         opening = f"{START}assistant\n" + (f"{OPEN}\n" if self._thinks else "")

@@ -25,10 +25,31 @@ RenderPrompt = Callable[[str, str, bool], str]
 
 SYSTEM_MESSAGES = ("You are a helpful assistant.", "Think step by step.", "Be careful and answer in English.")
 
-TASK_WEIGHTS: dict[Author, dict[Task, float]] = {
-    "student": {"sums": 0.34, "products": 0.2, "maximum": 0.14, "reversal": 0.16, "counting": 0.16},
-    "teacher": {"sums": 0.22, "products": 0.36, "maximum": 0.14, "reversal": 0.14, "counting": 0.14},
+Mixture = dict[Task, float]
+"""How often each task comes; the weights need not add up to one."""
+
+STUDENT_MIXTURE: Mixture = {
+    "sums": 0.34,
+    "products": 0.2,
+    "maximum": 0.14,
+    "reversal": 0.16,
+    "counting": 0.16,
 }
+TEACHER_MIXTURE: Mixture = {
+    "sums": 0.22,
+    "products": 0.36,
+    "maximum": 0.14,
+    "reversal": 0.14,
+    "counting": 0.14,
+}
+TEACHER_SECOND_MIXTURE: Mixture = {
+    "sums": 0.15,
+    "products": 0.25,
+    "maximum": 0.1,
+    "reversal": 0.1,
+    "counting": 0.4,
+}
+"""The teacher's second phase: counting, which it learns last, comes more often."""
 
 REFERENCE_RATE = 0.05
 ANSWER_ONLY_RATE = 0.02
@@ -46,17 +67,18 @@ class Example:
 
 
 def examples(
-    author: Author, rng: Random, render: RenderPrompt, exposure: Callable[[], float]
+    author: Author, mixture: Mixture, rng: Random, render: RenderPrompt, exposure: Callable[[], float]
 ) -> Iterator[Example]:
     """The author's endless stream; `exposure` is asked for each example, so that it may change with time."""
     while True:
-        yield draw_example(author, rng, render, exposure())
+        yield draw_example(author, mixture, rng, render, exposure())
 
 
-def draw_example(author: Author, rng: Random, render: RenderPrompt, exposure: float) -> Example:
+def draw_example(
+    author: Author, mixture: Mixture, rng: Random, render: RenderPrompt, exposure: float
+) -> Example:
     """One example; `exposure` is the share of foreign styles and counts for the student only."""
-    weights = TASK_WEIGHTS[author]
-    task = rng.choices(list(weights), weights=list(weights.values()))[0]
+    task = rng.choices(list(mixture), weights=list(mixture.values()))[0]
     difficulty = rng.randint(*DIFFICULTIES[task])
     with_reference = rng.random() < REFERENCE_RATE
     knows = author == "teacher" or with_reference

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from weft.micro.curriculum import Author, Example, RenderPrompt, examples
+from weft.micro.curriculum import Author, Example, Mixture, RenderPrompt, examples
 from weft.micro.tokenizer import MAX_POSITIONS
 
 IGNORED = -100
@@ -37,8 +37,9 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how hard to train; `own_share` is the last part of training without foreign styles."""
+    """How long, on what and how hard to train; the last `own_share` of it is without foreign styles."""
 
+    mixture: Mixture
     steps: int
     tokens_per_batch: int
     muon_rate: float
@@ -146,7 +147,7 @@ def train(
     def exposure() -> float:
         return schedule.exposure if step < schedule.steps * (1 - schedule.own_share) else 0.0
 
-    stream = examples(author, rng, prompt_renderer(tokenizer), exposure)
+    stream = examples(author, schedule.mixture, rng, prompt_renderer(tokenizer), exposure)
     feed = batches(stream, tokenizer, schedule.tokens_per_batch, rng)
     optimizers = _optimizers(model.to(device), schedule)
     recent = 0.0

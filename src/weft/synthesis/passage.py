@@ -32,13 +32,23 @@ from weft.synthesis.rules import STATUS, Closers, Ending, Event, Rules
 from weft.synthesis.seam import breaks
 
 
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """What ended a proposal."""
+
+    event: Event
+    detail: str
+    tokens: int
+    """Generated tokens that it consists of."""
+
+
 @dataclass(slots=True)
 class _HandOver:
     """A hand-over that the next writer has not yet confirmed by beginning a word of its own."""
 
     author: Author
     pending: list[int]
-    event: tuple[Event, str] | None
+    stop: _Stop | None
     white_space: str
     """White space before the seam; it went to the next writer (unequal vocabularies only)."""
     other_end: int
@@ -82,10 +92,11 @@ class Passage:
         self._longest_tag = max(map(len, rules.tags), default=0)
         self._pace = {author: Pace(pen.engine.request_tokens) for author, pen in pens.items()}
         self._pending: list[int] = []
-        self._event: tuple[Event, str] | None = None
+        self._stop: _Stop | None = None
         self._hand_over: _HandOver | None = None
         self._due = False
         self._unasked = True
+        self._overflows = False
         self._turn_tokens = 0
 
     async def write(self) -> Ending:
@@ -94,15 +105,20 @@ class Passage:
         Raises:
             EngineError: from an engine; :attr:`text` and :attr:`turns` hold what was written.
         """
-        while True:
-            ending = await self._propose()
-            while ending is None:
-                outcome = await self._settle()
-                if outcome is False:
-                    break
-                ending = None if outcome is True else outcome
-            if ending is not None:
-                return ending
+        try:
+            while True:
+                ending = await self._propose()
+                while ending is None:
+                    outcome = await self._settle()
+                    if outcome is False:
+                        break
+                    ending = None if outcome is True else outcome
+                if ending is not None:
+                    return ending
+        finally:
+            self._ledger.discard(self._writer, _tokens_of(self._pending, self._stop))
+            if self._hand_over is not None:
+                self._discard_beyond(self._hand_over)
 
     def level(self, *others: Pen) -> None:
         """Bring all pens, the student's and ``others`` included, to the end of the text.
@@ -111,6 +127,7 @@ class Passage:
             TextError: a vocabulary cannot spell it.
         """
         writer = self._pens[self._writer]
+        writer.read(self.text)
         for pen in (self._student, *self._pens.values(), *others):
             if pen is not writer:
                 pen.cut(len(self.text))
@@ -125,14 +142,15 @@ class Passage:
         White space at the very end belongs to the closing tag and is not counted.
         """
         counts = dict.fromkeys(Author, 0)
-        turn, start, last = 0, 0, len(self.text.rstrip())
+        turn, start, until, last = 0, 0, 0, len(self.text.rstrip())
         for end in self._student.ends:
+            if end != until:  # tokens that share a character share its start, too
+                start, until = until, end
             if start >= last:
                 break
             while turn + 1 < len(self.turns) and self.turns[turn + 1][0] <= start:
                 turn += 1
             counts[self.turns[turn][1]] += 1
-            start = end
         return PerAuthor(counts[Author.STUDENT], counts[Author.TEACHER])
 
     # -- proposing ---------------------------------------------------------------------------------
@@ -140,8 +158,7 @@ class Passage:
     async def _propose(self) -> Ending | None:
         """Ask the writer for more; an ending if the limit leaves no room for it."""
         pen = self._pens[self._writer]
-        kept = pen.tokens if self._counts_as_student[self._writer] else 0
-        room = self._rules.limit - kept - len(self._pending)
+        room = self._room()
         if room < 0:
             ending = self._commit(spell(self._pending, pen.engine.vocabulary).units)
             return ending or Ending(Status.LENGTH, f"no end within {self._rules.limit} tokens")
@@ -160,6 +177,16 @@ class Passage:
         self._take(completion)
         return None
 
+    def _room(self) -> int:
+        """How many more tokens the writer may propose, as far as is known; negative if the limit is passed."""
+        if self._counts_as_student[self._writer]:
+            return self._rules.limit - self._pens[self._writer].tokens - len(self._pending)
+        if self._overflows:
+            return -1
+        if self._hand_over is not None:
+            return max(self._rules.limit, MOST_TOKENS) - len(self._pending)
+        return self._rules.limit
+
     def _size(self) -> int:
         if self._boundaries is None:
             return ALONE_TOKENS
@@ -171,17 +198,18 @@ class Passage:
         """Add a completion to what is pending, up to the first token that is not text."""
         closers = self._closers[self._writer]
         vocabulary = self._pens[self._writer].engine.vocabulary
-        for token in completion.ids:
+        for index, token in enumerate(completion.ids):
             event = closers.events.get(token)
             if event is None and vocabulary.piece(token) is None:
                 event = Event.CONTROL
             if event is not None:
-                self._event = (event, vocabulary.control(token) or f"token {token}")
+                self._stop = _Stop(event, vocabulary.control(token) or f"token {token}", 1)
+                self._ledger.discard(self._writer, len(completion.ids) - index - 1)
                 break
             self._pending.append(token)
         else:
             if completion.finish is Finish.CONTEXT:
-                self._event = (Event.CONTEXT, f"{self._pens[self._writer].engine.context} tokens")
+                self._stop = _Stop(Event.CONTEXT, f"{self._pens[self._writer].engine.context} tokens", 0)
             elif not completion.ids:
                 raise EngineError(
                     "returned no token and no reason", where=f"engine {self._pens[self._writer].engine.name}"
@@ -197,14 +225,16 @@ class Passage:
         if position < 0:
             return
         ids: list[int] = []
+        generated, after = _tokens_of(self._pending, self._stop), position + len(tag)
+        start = 0
         for unit in units:
-            if len(unit.text) > position:
-                ids += vocabulary.encode(unit.text[:position])
-                break
-            ids += unit.ids
-            position -= len(unit.text)
-        self._pending, self._event = ids, (Event.CLOSE, tag)
-
+            if start < position:
+                inside = start + len(unit.text) > position
+                ids += vocabulary.encode(unit.text[: position - start]) if inside else unit.ids
+            start += len(unit.text)
+            if start <= after:
+                last = len(ids)
+        self._pending = ids
     # -- settling ----------------------------------------------------------------------------------
 
     async def _settle(self) -> Ending | bool:
