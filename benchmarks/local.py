@@ -51,7 +51,12 @@ class Endless:
 def engines() -> dict[Author, LocalEngine]:
     opened = {}
     for author in Author:
-        engine = open_engine(EngineSettings(name="micro:student" if author is Author.STUDENT else "src/weft/micro/models/student"), date=datetime.date.today())
+        engine = open_engine(
+            EngineSettings(
+                name="micro:student" if author is Author.STUDENT else "src/weft/micro/models/student"
+            ),
+            date=datetime.date.today(),
+        )
         assert isinstance(engine, LocalEngine)
         engine.vocabulary = Endless(engine.vocabulary)  # type: ignore[assignment, arg-type]
         engine.context = None
@@ -59,7 +64,9 @@ def engines() -> dict[Author, LocalEngine]:
     return opened
 
 
-def cooperate(models: dict[Author, LocalEngine], prompts: list[str], tokens: int) -> tuple[float, list[Usage]]:
+def cooperate(
+    models: dict[Author, LocalEngine], prompts: list[str], tokens: int
+) -> tuple[float, list[Usage]]:
     """Seconds and usages of one batch of traces of ``tokens`` tokens each."""
     boundary = open_boundary("oracle")
     cooperation = Cooperation(
@@ -131,7 +138,9 @@ def main() -> None:
             f"{row['tokens_over_generate']:8.2f}{row['discarded_over_kept']:17.2f}{row['requests_per_turn']:16.2f}"
         )
     growth = rows[-1]["tokens_per_second"] / rows[0]["tokens_per_second"]
-    print(f"\n{len(prompts)} traces at a time; speed at {lengths[-1]} tokens over that at {lengths[0]}: {growth:.2f}")
+    print(
+        f"\n{len(prompts)} traces at a time; speed at {lengths[-1]} tokens over that at {lengths[0]}: {growth:.2f}"
+    )
     largest = profile(models, prompts, lengths[0])
     report({"rows": rows, "traces": len(prompts), "growth": growth, "profile": largest}, options.json)
     for model in models.values():

@@ -27,7 +27,9 @@ def arguments(about: str) -> argparse.Namespace:
 
 def machine() -> dict[str, Any]:
     """Facts without which a figure means little."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
     return {
         "command": " ".join(["python", *sys.argv]),
         "commit": commit.stdout.strip() or None,

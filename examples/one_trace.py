@@ -16,7 +16,9 @@ models = {name: AutoModelForCausalLM.from_pretrained(model_path(name)) for name 
 
 prompt = next(iter(make_prompts(1, seed=1, split="fine-tuning")))
 messages = [{"role": "user", "content": prompt.prompt}]
-text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=True, tokenize=False)
+text = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, enable_thinking=True, tokenize=False
+)
 if not text.endswith("<think>\n"):
     text += "<think>\n"
 prefix = tokenizer(text, add_special_tokens=False).input_ids

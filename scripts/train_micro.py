@@ -1,7 +1,7 @@
 """Makes the micro world's tokenizer and models, measures them and writes their card.
 
     python scripts/train_micro.py --out DIR                 both models, then the card
-    python scripts/train_micro.py --out DIR --exposure 0.3  a student that has seen more of foreign styles
+    python scripts/train_micro.py --out DIR --exposure 0.3  a student that has seen more of the foreign styles
 
 Student and teacher train at the same time, one process and one core each (on a GPU they share it). All
 seeds are fixed: the same command on the same kind of machine gives the same models.
@@ -24,7 +24,12 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from weft.micro.card import Making, card_text
-from weft.micro.curriculum import Author
+from weft.micro.curriculum import (
+    STUDENT_MIXTURE,
+    TEACHER_MIXTURE,
+    Author,
+    Mixture,
+)
 from weft.micro.figures import measure_pair
 from weft.micro.styles import Style, write_trace
 from weft.micro.tasks import DIFFICULTIES, TASKS, make_problem
@@ -35,6 +40,8 @@ SHAPES: dict[Author, Shape] = {
     "student": Shape(width=128, layers=2, inner=256, heads=4, kv_heads=2),
     "teacher": Shape(width=128, layers=3, inner=384, heads=4, kv_heads=2),
 }
+STUDENT_STEPS = 4500
+TEACHER_STEPS = 2000
 TOKENS_PER_BATCH = 4000
 MUON_RATE, ADAM_RATE = 0.004, 0.003
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 1.0, "top_k": 0}
@@ -54,15 +61,15 @@ def tokenizer_texts(seed: int, n: int = 6000) -> list[str]:
     return texts
 
 
-def schedules(author: Author, exposure: float) -> tuple[Schedule, ...]:
-    """The phases of a model's training."""
-    common = {"tokens_per_batch": TOKENS_PER_BATCH, "adam_rate": ADAM_RATE}
+def schedules(author: Author, exposure: float, scale: float) -> list[Schedule]:
+    """The phases of a model's training; `scale` multiplies their steps, for a quick look."""
     if author == "student":
-        return (Schedule(STUDENT_MIXTURE, 4500, muon_rate=MUON_RATE, exposure=exposure, **common),)
-    return (
-        Schedule(TEACHER_MIXTURE, 4000, muon_rate=MUON_RATE, **common),
-        Schedule(TEACHER_SECOND_MIXTURE, 1200, muon_rate=0.003, **common),
-    )
+        return [_schedule(STUDENT_MIXTURE, round(STUDENT_STEPS * scale), MUON_RATE, exposure)]
+    return [_schedule(TEACHER_MIXTURE, round(TEACHER_STEPS * scale), MUON_RATE)]
+
+
+def _schedule(mixture: Mixture, steps: int, muon_rate: float, exposure: float = 0.0) -> Schedule:
+    return Schedule(mixture, steps, TOKENS_PER_BATCH, muon_rate, ADAM_RATE, exposure)
 
 
 def save_model(folder: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -74,7 +81,7 @@ def save_model(folder: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedToken
     ).save_pretrained(folder)
 
 
-def train_one(author: Author, out: Path, exposure: float, seed: int, steps: int) -> None:
+def train_one(author: Author, out: Path, exposure: float, seed: int, scale: float) -> None:
     """Trains one model and leaves it, with how long it took, under `out`."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -82,17 +89,17 @@ def train_one(author: Author, out: Path, exposure: float, seed: int, steps: int)
     tokenizer = AutoTokenizer.from_pretrained(out / "tokenizer")
     model = build_model(SHAPES[author], tokenizer, seed)
     seconds = 0.0
-    for phase, schedule in enumerate(schedules(author, exposure)):
-        if phase:
-            # The first phase's result is a saved model like any other, so a phase can start from disk.
-            model = model.to(torch.bfloat16).to(torch.float32)
-        seconds += train(
-            author, model, tokenizer, schedule, seed=seed + phase, device=device, report=partial(print, flush=True)
-        )
+    phases = schedules(author, exposure, scale)
+    report = partial(print, flush=True)
+    for phase, schedule in enumerate(phases):
+        seconds += train(author, model, tokenizer, schedule, seed=seed + phase, device=device, report=report)
+        # Rounded as on disk, so that a phase started from a saved model is the same as one started here.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16).to(torch.float32)
     save_model(out / author, model, tokenizer)
     making = Making(
         author=author,
-        steps=steps,
+        steps=sum(schedule.steps for schedule in phases),
         seconds=round(seconds),
         seed=seed,
         exposure=exposure,
@@ -115,10 +122,10 @@ def write_card(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for both models and the card")
-    parser.add_argument("--exposure", type=float, default=0.1, help="share of foreign styles early on")
+    parser.add_argument("--exposure", type=float, default=0.002, help="share of foreign sentences")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=get_args(Author), help="train one model, write no card")
-    parser.add_argument("--steps", type=int, help="steps instead of the default ones")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies the training steps")
     arguments = parser.parse_args()
     started = time.monotonic()
     out: Path = arguments.out
@@ -129,8 +136,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(
-            target=train_one,
-            args=(author, out, arguments.exposure, arguments.seed, arguments.steps or STEPS[author]),
+            target=train_one, args=(author, out, arguments.exposure, arguments.seed, arguments.scale)
         )
         for author in authors
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -16,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from weft.micro import is_correct, make_prompts, model_path
 from weft.micro.curriculum import completion_text, opening_words
 from weft.micro.oracle import is_style, split_words
-from weft.micro.styles import ORDINALS, Style, write_trace
+from weft.micro.styles import ORDINALS, Style, write_exposed_trace, write_trace
 from weft.micro.tasks import DIFFICULTIES, TASKS, Problem, make_problem
 from weft.micro.world import SPLITS, reference_prompt
 
@@ -31,6 +32,15 @@ def some_problems(per_cell: int = 5) -> list[Problem]:
         for difficulty in range(low, high + 1)
         for _ in range(per_cell)
     ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Matrices this small only lose by being shared among threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +105,7 @@ def test_a_list_has_to_be_right_in_order() -> None:
     assert not is_correct("3 1", "3 1 2")
 
 
-def test_one_style_keeps_the_capability_words_of_a_problem_apart_from_its_style_words() -> None:
+def test_every_word_of_a_trace_is_style_or_capability_by_itself() -> None:
     rng = Random(2)
     for problem in some_problems():
         for style in STYLES:
@@ -111,7 +121,23 @@ def test_one_style_keeps_the_capability_words_of_a_problem_apart_from_its_style_
 RESULT_VERBS = {"is", "gives", "makes", "vs", "equals"}
 
 
-def test_every_thinking_trace_has_student_work_first() -> None:
+def test_exposure_is_the_share_of_foreign_sentences() -> None:
+    rng = Random(6)
+    problems = some_problems()
+    traces = {rate: [write_exposed_trace(one, rate, rng) for one in problems] for rate in (0.0, 0.3, 1.0)}
+    marks = ("operation", "obtains", "Hence", "follows", "Initial", "Solution")
+
+    def foreign_sentences(rate: float) -> int:
+        return sum(trace.thinking.count(mark) for trace in traces[rate] for mark in marks)
+
+    assert foreign_sentences(0.0) == 0 < foreign_sentences(0.3) < foreign_sentences(1.0)
+    for rate, written in traces.items():
+        assert all(
+            is_correct(trace.answer, one.answer) for trace, one in zip(written, problems, strict=True)
+        ), rate
+
+
+def test_the_students_traces_open_with_style_words() -> None:
     rng = Random(3)
     for problem in some_problems():
         opening = opening_words(write_trace(problem, "student", rng).thinking)
@@ -234,10 +260,10 @@ def test_the_oracle_cooperation_is_right_where_the_student_is_not() -> None:
     from weft.micro.measuring import cooperate, final_answer, load_writer
 
     student, teacher = (load_writer(model_path(name)) for name in ("student", "teacher"))
-    prompts = list(make_prompts(12, 12, "finetune"))
+    prompts = list(make_prompts(8, 12, "finetune"))
     traces = cooperate(student, teacher, [one.prompt for one in prompts], temperature=0.0, seed=1)
     right = sum(
         is_correct(final_answer(trace.text), one.answer) for trace, one in zip(traces, prompts, strict=True)
     )
-    assert right >= 10
+    assert right >= 7
     assert all(trace.teacher_tokens > 0 and trace.student_tokens > 0 for trace in traces)

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from weft.boundary.base import Boundary, Proposal, Verdict
 from weft.boundary.words import WordBoundary
 from weft.engines.base import CompletionRequest
-from weft.engines.scripted import CLOSE, END, OPEN, START, Fault, Script, ScriptedEngine, ScriptedVocabulary, View
+from weft.engines.scripted import (
+    CLOSE,
+    END,
+    OPEN,
+    START,
+    Fault,
+    Script,
+    ScriptedEngine,
+    ScriptedVocabulary,
+    View,
+)
 from weft.records import Author, Message, Sampling, Span, Status
 from weft.synthesis.cooperate import Cooperation, Draft, Limits, Plan
 from weft.synthesis.seam import breaks
@@ -28,11 +38,11 @@ STEPS = (1, 3, 20, None)
 TAGS = (OPEN, CLOSE, START, END)
 
 
-# -- vocabularies ----------------------------------------------------------------------------------------------
+# -- vocabularies --
 
 
 class Glued(ScriptedVocabulary):
-    """Like a trained vocabulary: signs and the white space after them share a token (``>\\n\\n``, ``.\\n``)."""
+    """Like a trained vocabulary: signs and the white space after them share a token (``.\\n``)."""
 
     _WORDS = re.compile(r" ?\w+| ?[^\w\s]+\s*|\s+")
 
@@ -65,7 +75,7 @@ def vocabulary(kind: Kind) -> ScriptedVocabulary:
     return Tagless() if kind == "tagless" else ScriptedVocabulary(kind)
 
 
-# -- scripts ---------------------------------------------------------------------------------------------------
+# -- scripts --
 
 
 def parrot(
@@ -92,7 +102,7 @@ def parrot(
     return script
 
 
-# -- boundaries ------------------------------------------------------------------------------------------------
+# -- boundaries --
 
 
 def chance(*parts: object) -> float:
@@ -153,7 +163,7 @@ def by_word(seed: int, share: float) -> WordBoundary:
     return WordBoundary("by word", lambda word: chance(seed, word) < share)
 
 
-# -- writing ---------------------------------------------------------------------------------------------------
+# -- writing --
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +249,7 @@ def cooperation(
     )
 
 
-# -- the method without chunks ---------------------------------------------------------------------------------
+# -- the method without chunks --
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +268,7 @@ class Expected:
 
 
 def method(world: World) -> Expected:
-    """Algorithm 1, each writer's whole continuation in sight: no chunks, no caches, no lookahead to wait for."""
+    """Algorithm 1, each writer's whole continuation in sight: no chunks, no caches, nothing to wait for."""
     return asyncio.run(_method(world))
 
 
@@ -356,17 +366,54 @@ def _without_tags(
     return status, tuple(spans)
 
 
-# -- hypothesis ------------------------------------------------------------------------------------------------
+# -- hypothesis --
 
 PIECES = {
-    "english": ["Okay, ", "let's ", "see. ", "don't ", "3.14 ", "can", "x_1", "re-check", "So", " 12,000", "'", "e.g."],
+    "english": [
+        "Okay, ",
+        "let's ",
+        "see. ",
+        "don't ",
+        "3.14 ",
+        "can",
+        "x_1",
+        "re-check",
+        "So",
+        " 12,000",
+        "'",
+        "e.g.",
+    ],
     "chinese": ["好的，", "让我们", "看看。", "等于", "四十二", "你好世界", "所以", "「答案」", "、"],
     "thai": ["สวัสดี", "ครับ", "ไม่", "ก็", "น้ำ", "เท่ากับ", "คือ"],
     "arabic": ["مَرْحَبًا ", "السلام ", "عليكم،", " الجواب", "٤٢", "لا إله"],
     "hindi": ["नमस्ते ", "क्षत्रिय", "डॉ.", "मोहन ", "हिन्दी", "क\u094d\u200dष", "१२"],
     "emoji": ["👩‍👩‍👧‍👦", "👍🏽", "🇩🇪", "🇫", "🏳️‍🌈", "1️⃣", "☺️", "🙂", "\u200d", "🏽", "🇦🇧🇨"],
-    "code": ["def f(x):\n", "    return x\n", "{'a': [1, 2]}", "\t", "}\n}\n", "--", "a.b", "```\n", " <= ", "\r\n"],
-    "marks": ["é", "e\u0301", "\u0301", "\u200c", "\u00ad", "\u200b", "a\u0308\u0323b", "한", "ᄒ", "ᅡ", "カナ", "א״ב"],
+    "code": [
+        "def f(x):\n",
+        "    return x\n",
+        "{'a': [1, 2]}",
+        "\t",
+        "}\n}\n",
+        "--",
+        "a.b",
+        "```\n",
+        " <= ",
+        "\r\n",
+    ],
+    "marks": [
+        "é",
+        "e\u0301",
+        "\u0301",
+        "\u200c",
+        "\u00ad",
+        "\u200b",
+        "a\u0308\u0323b",
+        "한",
+        "ᄒ",
+        "ᅡ",
+        "カナ",
+        "א״ב",
+    ],
     "space": [" ", "  ", "\n", "\n\n", "\r\n", "\u3000", "\u00a0", "\t "],
 }
 TAG_PIECES = ["<think>", "</think>", "</thi", "nk>", "<", "<|im_end|", ">", "<|im_start|>assistant\n"]

@@ -43,19 +43,20 @@ CHINESE = """
 """.replace("\n", "|").split("|")
 
 _LONGEST = 64
-"""Characters: longer than any phrase with its punctuation."""
-_AFTER = r"[\s]*[,.;:!?…，。；：！？、—-]*"
+"""Characters: longer than any phrase with its punctuation, so that no answer depends on what lies before."""
+_SPACE = r"\s{1,2}"
+_AFTER = r"\s{0,2}[,.;:!?…，。；：！？、—-]{0,8}"
 
 
 class Lexicon:
     """Style is what the phrases cover."""
 
     def __init__(self, name: str = "lexicon", phrases: Iterable[str] = (*ENGLISH, *CHINESE)) -> None:
-        """Compile the phrases; white space in them stands for any."""
+        """Compile the phrases, of at most 40 characters; a space in them stands for one or two of any kind."""
         self.name = name
         words = {" ".join(phrase.split()) for phrase in phrases if phrase.strip()}
         ordered = sorted(words, key=lambda phrase: (-len(phrase), phrase))
-        spelled = "|".join(r"\s+".join(map(regex.escape, phrase.split())) for phrase in ordered)
+        spelled = "|".join(_SPACE.join(map(regex.escape, phrase.split())) for phrase in ordered)
         self._phrase = regex.compile(rf"(?<![\p{{L}}\p{{N}}])(?:{spelled}){_AFTER}", regex.IGNORECASE)
         cjk = "|".join(regex.escape("".join(p.split())) for p in ordered if not p.isascii())
         self._cjk = regex.compile(rf"(?:{cjk}){_AFTER}") if cjk else None

@@ -12,8 +12,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from weft.cli.show import print_trace
 from weft.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 STUDENT, TEACHER = "micro:student", "micro:teacher"
 SHOWN = 3
 """Traces that are printed at the end."""
+TABLE_WIDTH = 80
+"""Columns of the terminal that the whole table takes."""
 
 STORY = {
     "student-only": "the student alone",
@@ -41,7 +43,7 @@ STORY = {
     "teacher-think": "the teacher thinks, the student answers",
     "teacher-answer": "the student thinks, the teacher answers",
     "teacher-mix": "half of the traces by each",
-    "teacher-score": "best of 5 by the student, teacher's choice",
+    "teacher-score": "best of 5 by student, teacher's choice",
     "teacher-reference": "the student, teacher's response in view",
     "tessy": "in turn: teacher computes, student tells",
 }
@@ -99,34 +101,22 @@ def demo(
     """
     if n < 1:
         raise UserError(f"{n} prompts", where="-n", expected="1 or more")
-    with _one_thread():
-        _run(output, n, seed, overwrite=overwrite)
+    _run(output, n, seed, overwrite=overwrite)
     return 0
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for each model: they are so small that on a busy machine more only wait for each other."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(output: Path, n: int, seed: int, *, overwrite: bool) -> None:
     started = time.monotonic()
     prompts = output / "prompts.jsonl"
+    _say(f"Student {STUDENT}, teacher {TEACHER}: two small models that come with Weft.\n")
     _say(f"1. {n} prompts whose answers can be checked → {prompts}")
     _write_prompts(prompts, n, seed, overwrite=overwrite)
-    _say(f"\n2. One trace per prompt by each strategy, with {STUDENT} and {TEACHER}:")
+    _say("\n2. One trace per prompt by each strategy (complete/asked, seconds):")
     seconds = {strategy: _synthesize(strategy, prompts, output, seed, overwrite) for strategy in STORY}
     _say("\n3. How likely the student finds each strategy's traces …")
     rows = _compare(prompts, output, seconds)
-    _print(_table(rows))
+    console = Console(highlight=False, markup=False)
+    console.print(_table(rows, console.width))
     _say(LEGEND)
     _say("4. The first complete traces of tessy (‹S› student, ‹T› teacher):\n")
     _show_first(prompts, output / "tessy.jsonl")
@@ -179,9 +169,9 @@ def _synthesize(strategy: str, prompts: Path, output: Path, seed: int, overwrite
     if tally.skips == tally.total:
         end = "done before"
     else:
-        earlier = f", {tally.skips} before" if tally.skips else ""
-        end = f"{tally.complete}/{tally.total} complete{earlier}, {seconds:.1f} s"
-    _say(f"   {strategy:19}{STORY[strategy]:44}{end}")
+        new = " new" if tally.skips else ""
+        end = f"{tally.complete}/{tally.total - tally.skips}{new}, {seconds:.1f} s"
+    _say(f"   {strategy:18} {STORY[strategy]:41}{end}")
     return None if tally.skips else seconds
 
 
@@ -240,23 +230,27 @@ async def _score(student: Engine, traces: Sequence[Trace]) -> list[float]:
     return [logp for logps in await asyncio.gather(*jobs) for logp in logps]
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[Row], width: int) -> Table:
+    """All figures; without interval and seconds where the terminal is narrow."""
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("strategy", no_wrap=True)
-    for name in ("complete", "right", "[95%]", "teacher", "NLL", "tokens", "s"):
+    columns = ("complete", "right", "[95%]", "teacher", "NLL", "tokens", "s")
+    kept = [name for name in columns if width >= TABLE_WIDTH or name not in ("[95%]", "s")]
+    for name in kept:
         table.add_column(name, justify="right")
     for row in rows:
         tokens = row.student_tokens + row.teacher_tokens
-        table.add_row(
-            Text(row.strategy, style="bold" if row.strategy == "tessy" else ""),
-            f"{row.complete}/{row.asked}",
-            f"{row.right}/{row.complete}",
-            _interval(row.right, row.complete),
-            f"{row.teacher_tokens / tokens:.0%}" if tokens else "–",
-            f"{row.nats:.3f}" if row.nats is not None else "–",
-            f"{row.scored_tokens:,}",
-            f"{row.seconds:.1f}" if row.seconds is not None else "–",
-        )
+        cells = {
+            "complete": f"{row.complete}/{row.asked}",
+            "right": f"{row.right}/{row.complete}",
+            "[95%]": _interval(row.right, row.complete),
+            "teacher": f"{row.teacher_tokens / tokens:.0%}" if tokens else "–",
+            "NLL": f"{row.nats:.3f}" if row.nats is not None else "–",
+            "tokens": f"{row.scored_tokens:,}",
+            "s": f"{row.seconds:.1f}" if row.seconds is not None else "–",
+        }
+        strategy = Text(row.strategy, style="bold" if row.strategy == "tessy" else "")
+        table.add_row(strategy, *(cells[name] for name in kept))
     return table
 
 
@@ -272,7 +266,6 @@ def _interval(right: int, n: int) -> str:
 
 def _show_first(prompts: Path, traces: Path) -> None:
     """Print the complete traces of the first prompts."""
-    from weft.cli.show import print_trace
     from weft.prompts import open_prompts
     from weft.store import rejected_path
 
@@ -285,7 +278,8 @@ def _show_first(prompts: Path, traces: Path) -> None:
 
 
 def _ending(output: Path, prompts: Path, seed: int, seconds: float) -> str:
-    folder, asked = shlex.quote(str(output)), shlex.quote(str(prompts))
+    asked, more = shlex.quote(str(prompts)), shlex.quote(str(output / "more.jsonl"))
+    tessy, teacher = (shlex.quote(str(output / f"{name}.jsonl")) for name in ("tessy", "teacher-only"))
     return f"""\
 All of it is in {output}/ ({seconds:.0f} s):
   prompts.jsonl               the prompts
@@ -294,9 +288,9 @@ All of it is in {output}/ ({seconds:.0f} s):
   STRATEGY.manifest.json      settings and versions that made them
 
 What to try next:
-  weft show {folder}/tessy.jsonl --limit 10
-  weft show {folder}/teacher-only.jsonl finetune-{seed}-000000
-  weft synth {asked} --student {STUDENT} --teacher {TEACHER} --samples 4 -o {folder}/more.jsonl
+  weft show {tessy} --limit 10
+  weft show {teacher} finetune-{seed}-000000
+  weft synth {asked} --student {STUDENT} --teacher {TEACHER} --samples 4 -o {more}
   weft synth YOUR.jsonl --student Qwen/Qwen3-0.6B --teacher Qwen/Qwen3-8B -o traces.jsonl
 """
 
@@ -304,7 +298,3 @@ What to try next:
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-
-
-def _print(table: Table) -> None:
-    Console(highlight=False).print(table)

@@ -5,8 +5,11 @@ Exit codes: 0 done, 1 a failure, 2 a mistake of the user's, 130 interrupted.
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from weft import __version__
 
@@ -39,16 +42,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"weft: {visible(str(error))}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("weft: interrupted; what was finished is kept, the same command goes on\n")
+        sys.stderr.write(
+            "weft: interrupted; what was finished is kept, the same command (without --overwrite) goes on\n"
+        )
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough (`weft show … | head`).
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        sys.stderr.write(f"weft: the output cannot be written: {error.strerror}\n")
+        return 1
 
 
 def run() -> None:
-    """Entry point of the installed command."""
+    """Entry point of the installed command. What the output's encoding lacks is written by code.
+
+    A cluster's SIGTERM ends a run as Ctrl-C does: files are closed and the summary is printed.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     raise SystemExit(main())
 
 

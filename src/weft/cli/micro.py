@@ -27,7 +27,7 @@ def prompts(
     n: Annotated[int, Parameter(name=["-n", "--count"])] = 100,
     seed: Annotated[int, Parameter(name=["--seed", "-s"])] = 0,
     split: Splits | None = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write prompts with checkable answers, as JSON lines.

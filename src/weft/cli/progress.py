@@ -63,7 +63,7 @@ def watched(tally: Tally, *, quiet: bool = False) -> Iterator[None]:
     if quiet:
         yield
     elif sys.stderr.isatty() and not console.is_dumb_terminal:
-        with Live(_Bar(tally), console=console, refresh_per_second=4, transient=True):
+        with Live(Bar(tally), console=console, refresh_per_second=4, transient=True):
             yield
     else:
         tally.on_event = _Lines(tally)
@@ -171,7 +171,7 @@ class Tally:
         self.on_event()
 
 
-class _Bar:
+class Bar:
     """The live display: a bar and, below it, the counts."""
 
     def __init__(self, tally: Tally) -> None:
@@ -231,6 +231,8 @@ def summary(tally: Tally, output: Path) -> list[tuple[str, str]]:
         rows.append(("skipped", f"{tally.skips:,}, finished by an earlier run"))
     if tally.done < tally.total:
         rows.append(("not written", f"{tally.total - tally.done:,}; the same command goes on"))
+    if errors := tally.statuses[Status.ENGINE_ERROR]:
+        rows.append(("to try again", f"{errors:,}; the same command tries engine errors again"))
     if tally.statuses.total():
         rows += _costs(tally)
     seconds, writing = tally.clock() - tally.opened, tally.writing_seconds
@@ -250,10 +252,8 @@ def summary(tally: Tally, output: Path) -> list[tuple[str, str]]:
 
 
 def _rejected(tally: Tally, now: str) -> str:
-    counts = {
-        status: count for status, count in tally.statuses.most_common() if status is not Status.COMPLETE
-    }
-    statuses = ", ".join(f"{status} {count:,}" for status, count in counts.items())
+    counts = tally.statuses.most_common()
+    statuses = ", ".join(f"{status} {count:,}" for status, count in counts if status is not Status.COMPLETE)
     return f"{tally.rejected:,}{now}" + (f": {statuses}" if statuses else "")
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -26,15 +27,16 @@ from rich.style import Style
 from rich.text import Text
 
 from weft.errors import UserError
-from weft.records import Author, Message, Span, Status, Trace
+from weft.records import Author, Span, Status, Trace
 from weft.store import read_traces, rejected_path
 
 MARKS = {Author.STUDENT: "‹S›", Author.TEACHER: "‹T›"}
 STYLES = {Author.STUDENT: Style(color="#0079bd"), Author.TEACHER: Style(color="#c65a00")}
 """Blue and orange: told apart by every kind of colour vision, contrast over 4.3 on black and on white."""
 
-_ALLOWED = "\n\t\u200c\u200d"
-"""Shown as they are: line feed, tab, and the joiners that emoji and Persian are spelled with."""
+_UNUSUAL = re.compile(r"[^\x20-\x7e\n\t]")
+_JOINERS = "\u200c\u200d"
+"""Invisible, but emoji and Persian are spelled with them."""
 _MARK = re.compile("‹(?=[ST]›)")
 _IDS_COMPARED = 20_000
 """Ids among which the nearest to an unknown one are looked for."""
@@ -75,27 +77,34 @@ def show(
     for shown, trace in enumerate(islice(rows, limit), 1):  # noqa: B007 - the count is read below
         print_trace(trace, console)
     if not shown:
-        _write(f"no traces in {traces}\n")
+        sys.stdout.write(f"no traces in {traces}\n")
     elif any(True for _ in islice(rows, 1)):
-        _write("… there are more: --limit N shows the first N, an id shows one\n")
+        sys.stdout.write("… there are more: --limit N shows the first N, an id shows one\n")
 
 
 def print_trace(trace: Trace, console: Console | None = None) -> None:
     """One trace on stdout: header, prompt, thinking, response."""
     console = console or _console(None)
     with console.capture() as capture:
-        _print(trace, console)
-    _write(capture.get() + "\n")
+        render_trace(trace, console, wrap=sys.stdout.isatty())
+    sys.stdout.write(capture.get() + "\n")
+    sys.stdout.flush()
 
 
 def visible(text: str) -> str:
     """``text`` with all that a terminal would obey, hide or reorder by its code: ``<U+001B>``."""
-    return "".join(
-        character
-        if character in _ALLOWED or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else f"<U+{ord(character):04X}>"
-        for character in text
-    )
+    return _UNUSUAL.sub(_by_code, text)
+
+
+def _by_code(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return f"<U+{ord(character):04X}>"
+
+
+def _on_one_line(text: str) -> str:
+    return visible(text).replace("\n", "<U+000A>")
 
 
 def _named(path: Path, wanted: str) -> Iterator[Trace]:
@@ -119,7 +128,7 @@ def _named(path: Path, wanted: str) -> Iterator[Trace]:
     other = rejected_path(path)
     remedy = "leave the id out to see the first traces"
     if other.is_file() and any(wanted in (trace.id, trace.prompt.id) for trace in read_traces(other)):
-        remedy = f"it was rejected: weft show {other} '{visible(wanted)}'"
+        remedy = f"it was rejected: weft show {shlex.quote(str(other))} {shlex.quote(wanted)}"
     near = difflib.get_close_matches(wanted, ids, n=3) or ids[:6:2]
     raise UserError(
         f'no trace and no prompt has the id "{visible(wanted)}"',
@@ -129,12 +138,13 @@ def _named(path: Path, wanted: str) -> Iterator[Trace]:
     )
 
 
-def _print(trace: Trace, console: Console) -> None:
+def render_trace(trace: Trace, console: Console, *, wrap: bool) -> None:
+    """One trace on any console: header, prompt, thinking, response; ``wrap`` long lines at its width."""
     made, tokens = trace.provenance, trace.usage.tokens
-    header = Text(visible(trace.id), style="bold")
+    header = Text(_on_one_line(trace.id), style="bold")
     status = trace.status.value
     for part in (status, made.strategy, f"{trace.usage.turns} turn{'s' if trace.usage.turns != 1 else ''}"):
-        header.append("  ·  ", style="dim").append(visible(part), style="not bold")
+        header.append("  ·  ", style="dim").append(_on_one_line(part), style="not bold")
     console.print(header, soft_wrap=True)
     if tokens.total:
         share = Text("tokens  ")
@@ -145,22 +155,16 @@ def _print(trace: Trace, console: Console) -> None:
         share.rstrip()
         console.print(share, soft_wrap=True)
     if trace.status is not Status.COMPLETE:
-        console.print(Text(f"reason  {visible(trace.reason or 'not given')}"), soft_wrap=True)
+        reason = visible(trace.reason or "not given").replace("\n", "\n        ")
+        console.print(Text(f"reason  {reason}"), soft_wrap=True)
     for message in trace.prompt.messages:
-        _section(
-            console,
-            "prompt" if message.role == "user" else f"prompt, {visible(message.role)}",
-            _plain(message),
-        )
+        role = "" if message.role == "user" else f", {_on_one_line(message.role)}"
+        _section(console, f"prompt{role}", Text(visible(message.content)), wrap)
     if trace.prompt.answer is not None:
-        _section(console, "expected answer", Text(visible(trace.prompt.answer)))
+        _section(console, "expected answer", Text(visible(trace.prompt.answer)), wrap)
     if trace.thinking_spans:
-        _section(console, "thinking", _written(trace.spans[: trace.thinking_spans]))
-    _section(console, "response", _written(trace.spans[trace.thinking_spans :]))
-
-
-def _plain(message: Message) -> Text:
-    return Text(visible(message.content))
+        _section(console, "thinking", _written(trace.spans[: trace.thinking_spans]), wrap)
+    _section(console, "response", _written(trace.spans[trace.thinking_spans :]), wrap)
 
 
 def _written(spans: Sequence[Span]) -> Text:
@@ -174,10 +178,10 @@ def _written(spans: Sequence[Span]) -> Text:
     return text if spans else Text("(none)", style="dim")
 
 
-def _section(console: Console, name: str, body: Text) -> None:
+def _section(console: Console, name: str, body: Text, wrap: bool) -> None:
     """A heading at the margin and the text below it, indented."""
     console.print(Text(f"── {name} ──", style="dim"), soft_wrap=True)
-    if sys.stdout.isatty():
+    if wrap:
         console.print(Padding(body, (0, 0, 0, 2), expand=False))
         return
     lines = body.split("\n", allow_blank=True)
@@ -189,18 +193,5 @@ def _section(console: Console, name: str, body: Text) -> None:
 def _console(color: bool | None) -> Console:
     """On stdout. Forced colour is for pipes into viewers that know it; the width is the terminal's."""
     if color:
-        return Console(
-            force_terminal=True,
-            no_color=False,
-            color_system="truecolor",
-            highlight=False,
-            legacy_windows=False,
-        )
+        return Console(force_terminal=True, no_color=False, color_system="truecolor", highlight=False)
     return Console(no_color=True if color is False else None, highlight=False)
-
-
-def _write(text: str) -> None:
-    """To stdout; what its encoding lacks is written by code."""
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,13 +64,13 @@ def synth(
     student_revision: Annotated[str | None, Parameter(group=MODELS)] = None,
     student_template_args: Annotated[str | None, Parameter(group=MODELS)] = None,
     student_chat_template: Annotated[str | None, Parameter(group=MODELS)] = None,
-    student_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS)] = None,
+    student_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS, negative="")] = None,
     student_dtype: Annotated[DType | None, Parameter(group=MODELS)] = None,
     student_device: Annotated[str | None, Parameter(group=MODELS)] = None,
     teacher_revision: Annotated[str | None, Parameter(group=MODELS)] = None,
     teacher_template_args: Annotated[str | None, Parameter(group=MODELS)] = None,
     teacher_chat_template: Annotated[str | None, Parameter(group=MODELS)] = None,
-    teacher_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS)] = None,
+    teacher_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS, negative="")] = None,
     teacher_dtype: Annotated[DType | None, Parameter(group=MODELS)] = None,
     teacher_device: Annotated[str | None, Parameter(group=MODELS)] = None,
     concurrency: Annotated[int | None, Parameter(group=RUN)] = None,
@@ -152,7 +153,7 @@ def synth(
         "samples": samples,
         "answer_by": answer_by,
         "score_samples": score_samples,
-        "step": int(step) if step is not None and step.lstrip("-").isdigit() else step,
+        "step": int(step) if step is not None and re.fullmatch("-?[0-9]+", step) else step,
         "seed": seed,
         "concurrency": concurrency,
         "most_errors": most_errors,

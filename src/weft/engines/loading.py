@@ -6,6 +6,8 @@ Weights are safetensors and code is transformers' own: nothing is unpickled and 
 from __future__ import annotations
 
 import datetime
+import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,11 @@ from weft.engines.opening import EngineSettings
 from weft.errors import UserError
 from weft.records import Sampling
 from weft.vocabulary import TokenizerVocabulary
+
+TINY = 30_000_000
+"""Parameters below which one processor thread is best."""
+SAMPLED = 64
+"""Values of each tensor in the fingerprint of weights."""
 
 
 def load_local(settings: EngineSettings, folder: str, *, date: datetime.date) -> LocalEngine:
@@ -60,6 +67,7 @@ def load_local(settings: EngineSettings, folder: str, *, date: datetime.date) ->
         end_ids=_end_ids(generation, tokenizer, template, vocabulary, where),
         sampling=_sampling(generation),
         description=_description(model, template, vocabulary, settings),
+        threads=_threads(model),
     )
 
 
@@ -125,6 +133,25 @@ def _sampling(generation: GenerationConfig) -> Sampling:
     )
 
 
+def _threads(model: Any) -> int | None:
+    """One processor thread for tiny models: to share a product of a few thousand numbers costs more than it
+    saves, and many times more where other work runs beside it."""
+    tiny = model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) < TINY
+    return 1 if tiny and "OMP_NUM_THREADS" not in os.environ else None
+
+
+def _weights(model: Any) -> str:
+    """A fingerprint of the weights, from some values of each tensor; of the same weights in any precision
+    that holds them."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        some = flat[:: max(1, flat.numel() // SAMPLED)][:SAMPLED].to("cpu", torch.float32)
+        digest.update(f"{name} {tuple(parameter.shape)}".encode())
+        digest.update(some.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _description(
     model: Any, template: ChatTemplate, vocabulary: TokenizerVocabulary, settings: EngineSettings
 ) -> Mapping[str, object]:
@@ -135,6 +162,7 @@ def _description(
         "revision": settings.revision,
         "commit": getattr(model.config, "_commit_hash", None),
         "architecture": type(model).__name__,
+        "weights": _weights(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,

@@ -1,8 +1,8 @@
 """A transformers model in this process, batched as its requests come.
 
-A thread of its own runs one forward pass after another over whatever is ready: first the texts that have new
-tokens to read, then one new token for every text that writes. Requests join and leave between passes, so no
-text waits for another's end. Each session keeps its slot of the key-value cache from request to request: what
+The device's worker runs one forward pass after another over whatever is ready: texts that have new tokens to
+read, and one new token for every text that writes. Requests join and leave between passes, so no text waits
+for another's end. Each session keeps its slot of the key-value cache from request to request: what
 it shares with the last prefix is not computed again, and what was cut back costs nothing.
 
 It does not know traces or boundaries. Attention must be by keys and values: models with recurrent state
@@ -14,11 +14,9 @@ Shape suffixes: B rows of the batch, T new tokens, L attended length, V vocabula
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
@@ -27,14 +25,15 @@ from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish, uniform
 from weft.engines.sampler import draw
 from weft.engines.slots import SCRATCH, Layout, SlotCache
+from weft.engines.worker import Worker
 from weft.errors import EngineError, UserError
 from weft.records import Sampling
 from weft.vocabulary import Vocabulary
 
-MERGE_FLOPS = 2e8
+MERGE_FLOPS = 5e7
 """On a processor: most work (floating-point operations) on padding for which two passes are made one."""
 MERGE_TOKENS = 512
-"""On a GPU: most tokens, padding included, of such a pass; it waits for weights, not for tokens."""
+"""On a GPU: most tokens of such padding; a pass of so few waits for weights, not for arithmetic."""
 READ_TOKENS = 4096
 """Most tokens, padding included, that one pass reads."""
 SCORE_LOGITS = 2**27
@@ -85,8 +84,14 @@ class LocalEngine:
         end_ids: frozenset[int],
         sampling: Sampling,
         description: Mapping[str, object],
+        threads: int | None = None,
     ) -> None:
         """Take over ``model``, in evaluation mode and on its device.
+
+        Args:
+            end_ids: see :class:`Engine`; so are ``name``, ``vocabulary``, ``template`` and ``sampling``.
+            description: what :meth:`describe` returns.
+            threads: processor threads for the model's arithmetic; ``None`` leaves torch's choice.
 
         Raises:
             UserError: its layers keep a recurrent state, which cannot be cut back.
@@ -111,22 +116,18 @@ class LocalEngine:
         self._cache = SlotCache(slots=2)
         self._free = [1]
         self._sessions: dict[str, _Session] = {}
-        self._inbox: SimpleQueue[tuple[CompletionRequest, Future[Completion]] | _Score | str | None] = (
-            SimpleQueue()
-        )
         self._reading: list[_Row] = []
         self._writing: list[_Row] = []
         self._scores: list[_Score] = []
-        self._thread = threading.Thread(target=self._run, name=f"weft {name}", daemon=True)
-        self._closed = False
-        self._thread.start()
+        self.threads = threads
+        self._worker: Worker | None = Worker.join(str(self._device), self)
 
     def describe(self) -> Mapping[str, object]:
         return self._description
 
     async def complete(self, request: CompletionRequest) -> Completion:
         future: Future[Completion] = Future()
-        self._inbox.put((request, future))
+        self._post((request, future))
         return await asyncio.wrap_future(future)
 
     async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
@@ -134,54 +135,54 @@ class LocalEngine:
         if not continuation:
             return []
         job = _Score([*prefix, *continuation], len(prefix), Future())
-        self._inbox.put(job)
+        self._post(job)
         return await asyncio.wrap_future(job.future)
 
     def release(self, session: str) -> None:
-        self._inbox.put(session)
+        if self._worker is not None:
+            self._worker.post(self, session)
 
     def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._inbox.put(None)
-            self._thread.join()
+        if self._worker is not None:
+            worker, self._worker = self._worker, None
+            worker.leave(self)
 
-    def _run(self) -> None:
-        """The engine's thread: take what came, run a pass, until closed."""
-        with torch.inference_mode():
-            while self._take():
-                try:
-                    if self._scores:
-                        self._score_batch()
-                    elif not self._reading:
-                        self._step(self._writing)
-                    elif self._fits_one_pass():
-                        self._writing, self._reading = self._writing + self._reading, []
-                        self._step(self._writing)
-                    else:
-                        self._read()
-                except Exception as error:  # whatever torch raises belongs to the requests at hand
-                    self._fail(error)
+    def _post(self, job: tuple[CompletionRequest, Future[Completion]] | _Score) -> None:
+        if self._worker is None:
+            raise EngineError(f"engine {self.name} was closed")
+        self._worker.post(self, job)
 
-    def _take(self) -> bool:
-        """Take all messages; wait for one where there is nothing to do. False once closed."""
-        while True:
-            idle = not (self._reading or self._writing or self._scores)
-            try:
-                message = self._inbox.get(block=idle)
-            except Empty:
-                return True
-            if message is None:
-                self._fail(EngineError(f"engine {self.name} was closed"))
-                return False
-            if isinstance(message, str):
-                session = self._sessions.pop(message, None)
-                if session is not None:
-                    self._free.append(session.slot)
-            elif isinstance(message, _Score):
-                self._scores.append(message)
+    # -- in the worker's thread --------------------------------------------------------------------
+
+    def take(self, job: object) -> None:
+        """A request, a text to score, or the name of a session to forget. See :class:`Served`."""
+        if isinstance(job, _Score):
+            self._scores.append(job)
+        elif isinstance(job, tuple):
+            self._admit(*job)
+        elif isinstance(job, str) and (session := self._sessions.pop(job, None)) is not None:
+            self._free.append(session.slot)
+
+    def ready(self) -> int:
+        return len(self._reading) + len(self._writing) + len(self._scores)
+
+    def shut(self) -> None:
+        self._fail(EngineError(f"engine {self.name} was closed"))
+
+    def run_pass(self) -> None:
+        """One pass: score what waits, else read what is new, else write a token for every text."""
+        try:
+            if self._scores:
+                self._score_batch()
+            elif not self._reading:
+                self._step(self._writing)
+            elif self._fits_one_pass():
+                self._writing, self._reading = self._writing + self._reading, []
+                self._step(self._writing)
             else:
-                self._admit(*message)
+                self._read()
+        except Exception as error:  # whatever torch raises belongs to the requests at hand
+            self._fail(error)
 
     def _admit(self, request: CompletionRequest, future: Future[Completion]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -212,8 +213,8 @@ class LocalEngine:
         """Whether reading and writing together, padded to one length, is cheaper than one after the other."""
         if not self._writing:
             return False
-        longest = max(len(row.unread) for row in self._reading)
-        return (len(self._reading) + len(self._writing)) * longest <= self._merge_tokens
+        lengths = [len(row.unread) for row in (*self._reading, *self._writing)]
+        return len(lengths) * max(lengths) - sum(lengths) <= self._merge_tokens
 
     def _read(self) -> None:
         """One pass over texts with unread tokens, as many as fit; those read to the end write from now on."""

@@ -14,6 +14,9 @@ import torch
 
 from weft.records import Sampling
 
+HEAD = 1024
+"""Candidates among which a nucleus (top_p) is looked for first."""
+
 
 def draw(logits_BV: torch.Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> list[int]:
     """One token id for each row; rows of equal sampling are drawn together.
@@ -46,14 +49,15 @@ def _draw(logits_BV: torch.Tensor, sampling: Sampling, uniform_B: torch.Tensor) 
     temperature, top_p, top_k, min_p = sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p
     if not temperature:
         return logits_BV.argmax(dim=-1)
-    scaled_BV = logits_BV / temperature
-    if top_k and top_k < scaled_BV.shape[1]:
-        scaled_BK, ids_BK = scaled_BV.topk(top_k, dim=-1)
+    logps_BV = (logits_BV / temperature).log_softmax(dim=-1)
+    if top_k and top_k < logps_BV.shape[1]:
+        logps_BK, ids_BK = logps_BV.topk(top_k, dim=-1)
+        logps_BK = logps_BK.log_softmax(dim=-1)  # top_p is a share of what top_k leaves
     elif top_p is not None and top_p < 1.0:
-        scaled_BK, ids_BK = scaled_BV.sort(dim=-1, descending=True, stable=True)
+        logps_BK, ids_BK = _likeliest(logps_BV, top_p)
     else:
-        scaled_BK, ids_BK = scaled_BV, None
-    weights_BK = scaled_BK.softmax(dim=-1).double()
+        logps_BK, ids_BK = logps_BV, None
+    weights_BK = logps_BK.double().exp()
     if ids_BK is not None and top_p is not None and top_p < 1.0:
         before_BK = weights_BK.cumsum(dim=-1) - weights_BK
         weights_BK = weights_BK.masked_fill(before_BK >= top_p, 0.0)
@@ -66,3 +70,11 @@ def _draw(logits_BV: torch.Tensor, sampling: Sampling, uniform_B: torch.Tensor) 
     last_B1 = (weights_BK > 0).double().cumsum(dim=-1).argmax(dim=-1, keepdim=True)
     index_B1 = torch.minimum(index_B1, last_B1)
     return (index_B1 if ids_BK is None else ids_BK.gather(1, index_B1)).squeeze(1)
+
+
+def _likeliest(logps_BV: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Candidates in falling order that hold at least ``top_p``; a whole vocabulary is seldom sorted."""
+    logps_BK, ids_BK = logps_BV.topk(min(HEAD, logps_BV.shape[1]), dim=-1)
+    if bool((logps_BK.exp().sum(dim=-1) >= top_p).all()):
+        return logps_BK, ids_BK
+    return logps_BV.sort(dim=-1, descending=True, stable=True)

@@ -245,8 +245,8 @@ class ScriptedEngine:
         logps = []
         text = [*prefix, *continuation]
         for position in range(len(prefix), len(text)):
-            _, continuation = self._continuation(text[:position])
-            logps.append(0.0 if continuation()[:1] == [text[position]] else -5.0)
+            _, expected = self._continuation(text[:position])
+            logps.append(0.0 if expected()[:1] == [text[position]] else -5.0)
         return logps
 
     def release(self, session: str) -> None:

@@ -2,9 +2,10 @@
 
 An `Example` is a context without loss and a completion with loss. The teacher's stream holds right traces
 only: mostly its own style, a share in the student's (whose first words carry no loss, so that the teacher
-can go on in that style but never begins in it). The student's holds its own style, with guessed products;
-early in training a share, `exposure`, of foreign styles. A few percent of both show another author's right
-solution in the prompt, or ask for an answer without thinking, or begin with a system message.
+can go on in that style but never begins in it). The student's holds its own style, with guessed products, in
+which a share `exposure` of the sentences is in a foreign style: this sets the distance between the styles.
+A few percent of both show another author's right solution in the prompt, or ask for an answer without
+thinking, or begin with a system message.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from random import Random
 from typing import Literal
 
 from weft.micro.oracle import is_style, split_words
-from weft.micro.styles import GoldTrace, Style, write_trace
+from weft.micro.styles import GoldTrace, Style, write_exposed_trace, write_trace
 from weft.micro.tasks import DIFFICULTIES, Problem, Task, exact_times, guessed_times, make_problem
 from weft.micro.world import reference_prompt
 
@@ -42,20 +43,10 @@ TEACHER_MIXTURE: Mixture = {
     "reversal": 0.14,
     "counting": 0.14,
 }
-TEACHER_SECOND_MIXTURE: Mixture = {
-    "sums": 0.15,
-    "products": 0.25,
-    "maximum": 0.1,
-    "reversal": 0.1,
-    "counting": 0.4,
-}
-"""The teacher's second phase: counting, which it learns last, comes more often."""
-
 REFERENCE_RATE = 0.05
 ANSWER_ONLY_RATE = 0.02
 SYSTEM_RATE = 0.03
 STUDENT_STYLE_RATE = 0.35
-TEACHER_SHARE_OF_FOREIGN = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +58,17 @@ class Example:
 
 
 def examples(
-    author: Author, mixture: Mixture, rng: Random, render: RenderPrompt, exposure: Callable[[], float]
+    author: Author, mixture: Mixture, rng: Random, render: RenderPrompt, exposure: float
 ) -> Iterator[Example]:
-    """The author's endless stream; `exposure` is asked for each example, so that it may change with time."""
+    """The author's endless stream."""
     while True:
-        yield draw_example(author, mixture, rng, render, exposure())
+        yield draw_example(author, mixture, rng, render, exposure)
 
 
 def draw_example(
     author: Author, mixture: Mixture, rng: Random, render: RenderPrompt, exposure: float
 ) -> Example:
-    """One example; `exposure` is the share of foreign styles and counts for the student only."""
+    """One example; `exposure` is the share of foreign sentences and counts for the student only."""
     task = rng.choices(list(mixture), weights=list(mixture.values()))[0]
     difficulty = rng.randint(*DIFFICULTIES[task])
     with_reference = rng.random() < REFERENCE_RATE
@@ -90,10 +81,12 @@ def draw_example(
     if rng.random() < ANSWER_ONLY_RATE:
         answer = write_trace(problem, author, rng).answer
         return Example(render(problem.question, system, False), f"{answer}<|im_end|>")
-    style = _draw_style(author, rng, exposure)
-    trace = write_trace(problem, style, rng)
-    opening = opening_words(trace.thinking) if author == "teacher" and style == "student" else ""
     prompt = render(problem.question, system, True)
+    if author == "student":
+        return Example(prompt, completion_text(write_exposed_trace(problem, exposure, rng)))
+    style: Style = "student" if rng.random() < STUDENT_STYLE_RATE else "teacher"
+    trace = write_trace(problem, style, rng)
+    opening = opening_words(trace.thinking) if style == "student" else ""
     return Example(prompt + opening, completion_text(trace)[len(opening) :])
 
 
@@ -110,14 +103,6 @@ def opening_words(thinking: str) -> str:
             break
         opening += word
     return opening
-
-
-def _draw_style(author: Author, rng: Random, exposure: float) -> Style:
-    if author == "teacher":
-        return "student" if rng.random() < STUDENT_STYLE_RATE else "teacher"
-    if rng.random() >= exposure:
-        return "student"
-    return "teacher" if rng.random() < TEACHER_SHARE_OF_FOREIGN else "plain"
 
 
 def _with_reference(

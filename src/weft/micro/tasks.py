@@ -163,8 +163,10 @@ def _counting(length: int, rng: Random) -> Problem:
     count = 0
     facts = []
     for number in numbers:
+        # The number, what it is compared with and the count so far stand together: two layers can follow.
+        left = f"{number} vs {wanted} + {count}"
         count += number == wanted
-        facts.append(Fact(str(number), str(count)))
+        facts.append(Fact(left, str(count)))
     question = rng.choice(COUNTING_QUESTIONS).format(wanted, _listed(numbers))
     return Problem("counting", length, question, None, tuple(facts), str(count))
 

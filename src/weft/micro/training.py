@@ -37,7 +37,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long, on what and how hard to train; the last `own_share` of it is without foreign styles."""
+    """How long, on what and how hard to train; `exposure` is the share of foreign sentences."""
 
     mixture: Mixture
     steps: int
@@ -45,7 +45,6 @@ class Schedule:
     muon_rate: float
     adam_rate: float
     exposure: float = 0.0
-    own_share: float = 0.35
     warm_up: int = 100
 
 
@@ -142,12 +141,7 @@ def train(
     """Trains the model in place and returns the seconds it took; reports its loss every 100 steps."""
     started = time.monotonic()
     rng = Random(f"weft-micro/{author}/{seed}")
-    step = 0
-
-    def exposure() -> float:
-        return schedule.exposure if step < schedule.steps * (1 - schedule.own_share) else 0.0
-
-    stream = examples(author, schedule.mixture, rng, prompt_renderer(tokenizer), exposure)
+    stream = examples(author, schedule.mixture, rng, prompt_renderer(tokenizer), schedule.exposure)
     feed = batches(stream, tokenizer, schedule.tokens_per_batch, rng)
     optimizers = _optimizers(model.to(device), schedule)
     recent = 0.0

@@ -226,6 +226,7 @@ class _Writing:
             author = self._plan.response
             self._response = await self._write({author: self._pens[author]}, author, thinking=False)
         last = self._response or self._thinking
+        last.level()
         if self.ending.status is Status.COMPLETE and not last.text.strip():
             self.ending = Ending(Status.EMPTY, "the final response holds no text")
 

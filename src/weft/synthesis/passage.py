@@ -26,7 +26,7 @@ from weft.errors import EngineError
 from weft.records import Author, PerAuthor, Sampling, Status
 from weft.synthesis.ledger import Ledger
 from weft.synthesis.loops import LoopDetector
-from weft.synthesis.pace import ALONE_TOKENS, Pace
+from weft.synthesis.pace import ALONE_TOKENS, MOST_TOKENS, Pace
 from weft.synthesis.pen import Pen, Unit, spell
 from weft.synthesis.rules import STATUS, Closers, Ending, Event, Rules
 from weft.synthesis.seam import breaks
@@ -178,7 +178,7 @@ class Passage:
         return None
 
     def _room(self) -> int:
-        """How many more tokens the writer may propose, as far as is known; negative if the limit is passed."""
+        """How many more tokens the writer may propose; negative if the limit is passed."""
         if self._counts_as_student[self._writer]:
             return self._rules.limit - self._pens[self._writer].tokens - len(self._pending)
         if self._overflows:
@@ -220,21 +220,26 @@ class Passage:
     def _take_closing_text(self, tag: str) -> None:
         """Where the pending text spells the closing tag, it ends there."""
         vocabulary = self._pens[self._writer].engine.vocabulary
-        units = spell(self._pending, vocabulary).units
+        spelling = spell(self._pending, vocabulary)
+        units, rest = spelling.units, spelling.rest
         position = "".join(unit.text for unit in units).find(tag)
         if position < 0:
             return
         ids: list[int] = []
-        generated, after = _tokens_of(self._pending, self._stop), position + len(tag)
-        start = 0
+        start = spelled = after = 0
         for unit in units:
-            if start < position:
-                inside = start + len(unit.text) > position
-                ids += vocabulary.encode(unit.text[: position - start]) if inside else unit.ids
+            if start + len(unit.text) <= position:
+                ids += unit.ids
+            elif start < position + len(tag):
+                ids += vocabulary.encode(unit.text[: max(0, position - start)])
+                spelled += len(unit.ids)
+            else:
+                after += len(unit.ids)
             start += len(unit.text)
-            if start <= after:
-                last = len(ids)
-        self._pending = ids
+        after += len(rest) + (self._stop.tokens if self._stop else 0)
+        self._ledger.discard(self._writer, after)
+        self._pending, self._stop = ids, _Stop(Event.CLOSE, tag, spelled)
+
     # -- settling ----------------------------------------------------------------------------------
 
     async def _settle(self) -> Ending | bool:
@@ -243,8 +248,8 @@ class Passage:
         Returns:
             How the passage ended; else whether to settle again (``True``) or to ask for more (``False``).
         """
-        units, event = self._units()
-        ended = event is not None
+        units, stop = self._units()
+        ended = stop is not None
         if self._hand_over is not None:
             confirmed = breaks(self.text, "".join(unit.text for unit in units), final=ended)
             if confirmed is None:
@@ -253,6 +258,12 @@ class Passage:
                 self._take_back()
                 return True
             self._confirm()
+        if not self._counts_as_student[self._writer] and self._boundaries is not None:
+            # What lies beyond the limit may decide nothing: how much of it is known depends on the chunks.
+            fitting = self._fitting(units)
+            if fitting < len(units):
+                self._overflows = True
+                units, stop, ended = units[: fitting + 1], None, False
         if not self._due:
             keep, self._due = await self._judge(units, ended)
             ending = self._commit(units[:keep])
@@ -273,19 +284,19 @@ class Passage:
             if ending is not None:
                 return ending
             units = []
-        if units or event is None:
+        if units or stop is None:
             return False
-        return self._end(*event)
+        return self._end(stop)
 
-    def _units(self) -> tuple[list[Unit], tuple[Event, str] | None]:
+    def _units(self) -> tuple[list[Unit], _Stop | None]:
         """The pending tokens that can be judged, and what ends them."""
         spelling = spell(self._pending, self._pens[self._writer].engine.vocabulary)
-        event = self._event
-        if spelling.invalid or (spelling.rest and event is not None and event[0] is not Event.CONTEXT):
-            return spelling.units, (Event.INVALID, str(list(spelling.rest)))
+        stop = self._stop
+        if spelling.invalid or (spelling.rest and stop is not None and stop.event is not Event.CONTEXT):
+            return spelling.units, _Stop(Event.INVALID, str(list(spelling.rest)), 0)
         tag = self._closers[self._writer].text
-        if tag is None or event is not None:
-            return spelling.units, event
+        if tag is None or stop is not None:
+            return spelling.units, stop
         # The end of the text may be the start of the closing tag: not to be judged yet.
         text = "".join(unit.text for unit in spelling.units)
         held = max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)
@@ -327,9 +338,9 @@ class Passage:
             self.text += unit.text
             self._unasked = False
             self._turn_tokens += len(unit.ids)
-            tag = self._tag()
-            if tag is not None:
-                self._cut_text(self.text.rindex(tag))
+            tag, position = self._tag(len(unit.text))
+            if tag:
+                self._cut_text(position)
                 return Ending(Status.FOREIGN_TAG, f"{tag!r} appeared as text")
             period = self._loops.add(unit.text)
             if period is not None:
@@ -340,21 +351,37 @@ class Passage:
         """Whether the text stays within the limit, in the student's tokens, with ``unit`` appended."""
         if self._counts_as_student[self._writer]:
             return self._pens[self._writer].tokens + len(unit.ids) <= self._rules.limit
-        student, text = self._student, self.text + unit.text
-        if self._counted[0] != student.end:
+        return self._within_limit(self.text + unit.text)
+
+    def _fitting(self, units: Sequence[Unit]) -> int:
+        """How many of the units stay within the limit, for a writer of another vocabulary."""
+        text = self.text
+        if self._within_limit(text + "".join(unit.text for unit in units)):
+            return len(units)
+        for index, unit in enumerate(units):
+            text += unit.text
+            if not self._within_limit(text):
+                return index
+        return len(units)
+
+    def _within_limit(self, text: str) -> bool:
+        student = self._student
+        if self._counted[0] != student.end or self._counted[1] > len(text):
             self._counted = (student.end, student.end, student.tokens)
         _, known, tokens = self._counted
         # A token holds at least one byte: far below the limit nothing needs to be tokenised.
         if tokens + len(text[known:].encode()) <= self._rules.limit:
             return True
-        tokens = student.tokens + len(student.engine.vocabulary.encode(text[student.end :]))
+        tokens = student.tokens + len(student.spelled(text[student.end :]))
         self._counted = (student.end, len(text), tokens)
         return tokens <= self._rules.limit
 
-    def _tag(self) -> str | None:
-        """A tag that the text now ends in."""
-        tail = self.text[-self._longest_tag :] if self._longest_tag else ""
-        return next((tag for tag in self._rules.tags if tail.endswith(tag)), None)
+    def _tag(self, new: int) -> tuple[str, int]:
+        """The first tag that ends within the last ``new`` characters of the text, and where it starts."""
+        start = max(0, len(self.text) - new - self._longest_tag + 1)
+        tail = self.text[start:]
+        found = min(((tail.find(tag), tag) for tag in self._rules.tags if tag in tail), default=(0, ""))
+        return found[1], start + found[0]
 
     def _cut_text(self, end: int) -> None:
         self.text = self.text[:end]
@@ -389,7 +416,7 @@ class Passage:
         other = self._pens[author.other]
         self._pace[author].turn(self._turn_tokens)
         seam = len(self.text) if self._same_vocabulary else len(self.text.rstrip())
-        self._hand_over = _HandOver(author, self._pending, self._event, self.text[seam:], other.end)
+        self._hand_over = _HandOver(author, self._pending, self._stop, self.text[seam:], other.end)
         self.text = self.text[:seam]
         if self._same_vocabulary:
             other.follow(pen)
@@ -398,39 +425,45 @@ class Passage:
         self.turns.append((seam, other.author))
         self._start_turn(other.author, [], None)
 
-    def _start_turn(self, writer: Author, pending: list[int], event: tuple[Event, str] | None) -> None:
-        self._writer, self._pending, self._event = writer, pending, event
-        self._due, self._unasked, self._turn_tokens = False, True, 0
+    def _start_turn(self, writer: Author, pending: list[int], stop: _Stop | None) -> None:
+        self._writer, self._pending, self._stop = writer, pending, stop
+        self._due, self._unasked, self._overflows, self._turn_tokens = False, True, False, 0
 
     def _confirm(self) -> None:
         """The next writer begins a word of its own: what the former had proposed beyond is discarded."""
         assert self._hand_over is not None
-        former = self._pens[self._hand_over.author]
-        before = former.tokens
-        former.cut(len(self.text))
-        lost = before - former.tokens + _tokens_of(self._hand_over.pending, self._hand_over.event)
-        self._ledger.discard(self._hand_over.author, lost)
+        self._discard_beyond(self._hand_over)
         self._ledger.hand_overs += 1
         self._hand_over = None
+
+    def _discard_beyond(self, hand_over: _HandOver) -> None:
+        """Cut the former writer's pen back to the seam."""
+        former = self._pens[hand_over.author]
+        before = former.tokens
+        former.cut(len(self.text))
+        lost = before - former.tokens + _tokens_of(hand_over.pending, hand_over.stop)
+        self._ledger.discard(hand_over.author, lost)
 
     def _take_back(self) -> None:
         """The next writer would continue the former's last word: the former goes on instead."""
         assert self._hand_over is not None
         former = self._hand_over
-        self._ledger.discard(self._writer, _tokens_of(self._pending, self._event))
+        self._ledger.discard(self._writer, _tokens_of(self._pending, self._stop))
         self._ledger.refused += 1
         self._pens[self._writer].cut(former.other_end)
         self.turns.pop()
         self.text += former.white_space
         self._hand_over = None
-        self._start_turn(former.author, former.pending, former.event)
+        self._start_turn(former.author, former.pending, former.stop)
 
-    def _end(self, event: Event, detail: str) -> Ending:
-        if event is Event.CLOSE:
+    def _end(self, stop: _Stop) -> Ending:
+        if stop.event is not Event.INVALID:
+            self._stop = None  # it stands at the end of the text: not discarded
+        if stop.event is Event.CLOSE:
             return Ending(Status.COMPLETE)
-        return Ending(STATUS[event], f"{event.value}: {detail} by the {self._writer}")
+        return Ending(STATUS[stop.event], f"{stop.event.value}: {stop.detail} by the {self._writer}")
 
 
-def _tokens_of(pending: Sequence[int], event: tuple[Event, str] | None) -> int:
-    """Generated tokens in a discarded proposal, the one that ended it included."""
-    return len(pending) + (event is not None and event[0] is not Event.CONTEXT)
+def _tokens_of(pending: Sequence[int], stop: _Stop | None) -> int:
+    """Generated tokens in a discarded proposal, those that ended it included."""
+    return len(pending) + (stop.tokens if stop is not None else 0)

@@ -89,14 +89,21 @@ class Pen:
         """
         new = text[self.end :]
         if new:
-            try:
-                ids = self.engine.vocabulary.encode(new)
-            except ValueError as error:
-                raise TextError(str(error), where=f"engine {self.engine.name}") from error
-            spelling = spell(ids, self.engine.vocabulary)
+            spelling = spell(self.spelled(new), self.engine.vocabulary)
             assert not spelling.rest, "a vocabulary encodes text to whole characters"
             for unit in spelling.units:
                 self.write(unit)
+
+    def spelled(self, text: str) -> list[int]:
+        """``text`` in this pen's tokens.
+
+        Raises:
+            TextError: the vocabulary has no tokens for a part of it.
+        """
+        try:
+            return self.engine.vocabulary.encode(text)
+        except ValueError as error:
+            raise TextError(str(error), where=f"engine {self.engine.name}") from error
 
     def cut(self, end: int) -> None:
         """Cut back to the ids that lie within the first ``end`` characters."""

@@ -95,8 +95,9 @@ class Synthesis:
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for finished in done:
-                    finished.result()
+                failures = [error for error in (task_.exception() for task_ in done) if error is not None]
+                if failures:
+                    raise failures[0]
         finally:
             for task_ in running:
                 task_.cancel()

@@ -82,4 +82,4 @@ def _breaks(left: str, right: str) -> bool:
         return False
     start = _CLUSTER_START.search(text, 0, position)
     graphemes = _GRAPHEME.finditer(text, start.start() if start else 0)
-    return next(match.end() for match in graphemes if match.end() >= position) == position
+    return any(match.end() == position for match in graphemes)

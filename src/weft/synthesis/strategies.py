@@ -22,7 +22,7 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from weft.engines.base import Scorer
-from weft.errors import EngineError, UserError
+from weft.errors import EngineError, TextError, UserError
 from weft.records import Author, Message, PerAuthor, Prompt, Status, Usage
 from weft.synthesis.cooperate import Cooperation, Draft, Plan
 from weft.synthesis.rules import Ending
@@ -147,8 +147,10 @@ class _Chosen:
             return replace(drafts[0], usage=replace(usage, tokens=drafts[0].usage.tokens))
         try:
             scores = [await self._score(task, draft) for draft in complete]
-        except EngineError as error:
-            return replace(complete[0], ending=Ending(Status.ENGINE_ERROR, str(error)), usage=usage)
+        except (EngineError, TextError, UserError) as error:
+            status = Status.ENGINE_ERROR if isinstance(error, EngineError) else Status.BAD_PROMPT
+            status = Status.INVALID_TEXT if isinstance(error, TextError) else status
+            return replace(complete[0], ending=Ending(status, str(error)), usage=usage)
         best = complete[max(range(len(complete)), key=scores.__getitem__)]
         requests = usage.requests.plus(TEACHER, len(complete))
         discarded = usage.discarded.plus(STUDENT, usage.tokens.student - best.usage.tokens.student)
@@ -157,7 +159,10 @@ class _Chosen:
 
     async def _score(self, task: Task, draft: Draft) -> float:
         prompt = self._models.prompt(TEACHER, task.prompt.messages)
-        text = self._models.spell(TEACHER, draft.thinking, draft.response)
+        try:
+            text = self._models.spell(TEACHER, draft.thinking, draft.response)
+        except ValueError as error:
+            raise TextError(str(error), where=f"engine {self._models.engines[TEACHER].name}") from error
         logps = await self._scorer.score(prompt, text)
         return sum(logps) / max(1, len(logps))
 

@@ -72,6 +72,7 @@ def synthesize(
             **settings.deciding(),
             "sampling": {author.value: asdict(sampling[author]) for author in engines},
             "has_thinking": models.has_thinking,
+            "weights": {author.value: engines[author].describe().get("weights") for author in engines},
             "vocabularies": {author.value: engines[author].vocabulary.fingerprint[:16] for author in engines},
         }
         info = {
