@@ -138,9 +138,7 @@ def main() -> None:
             f"{row['tokens_over_generate']:8.2f}{row['discarded_over_kept']:17.2f}{row['requests_per_turn']:16.2f}"
         )
     growth = rows[-1]["tokens_per_second"] / rows[0]["tokens_per_second"]
-    print(
-        f"\n{len(prompts)} traces at a time; speed at {lengths[-1]} tokens over that at {lengths[0]}: {growth:.2f}"
-    )
+    print(f"\n{len(prompts)} traces at a time; speed at {lengths[-1]} tokens over {lengths[0]}: {growth:.2f}")
     largest = profile(models, prompts, lengths[0])
     report({"rows": rows, "traces": len(prompts), "growth": growth, "profile": largest}, options.json)
     for model in models.values():

@@ -28,7 +28,6 @@ from weft.micro.curriculum import (
     STUDENT_MIXTURE,
     TEACHER_MIXTURE,
     Author,
-    Mixture,
 )
 from weft.micro.figures import measure_pair
 from weft.micro.styles import Style, write_trace
@@ -40,10 +39,8 @@ SHAPES: dict[Author, Shape] = {
     "student": Shape(width=128, layers=2, inner=256, heads=4, kv_heads=2),
     "teacher": Shape(width=128, layers=3, inner=384, heads=4, kv_heads=2),
 }
-STUDENT_STEPS = 4500
-TEACHER_STEPS = 2000
 TOKENS_PER_BATCH = 4000
-MUON_RATE, ADAM_RATE = 0.004, 0.003
+EARLY_EXPOSURE = 0.3
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 1.0, "top_k": 0}
 
 
@@ -62,14 +59,17 @@ def tokenizer_texts(seed: int, n: int = 6000) -> list[str]:
 
 
 def schedules(author: Author, exposure: float, scale: float) -> list[Schedule]:
-    """The phases of a model's training; `scale` multiplies their steps, for a quick look."""
-    if author == "student":
-        return [_schedule(STUDENT_MIXTURE, round(STUDENT_STEPS * scale), MUON_RATE, exposure)]
-    return [_schedule(TEACHER_MIXTURE, round(TEACHER_STEPS * scale), MUON_RATE)]
+    """The phases of a model's training; `scale` multiplies their steps, for a quick look.
 
-
-def _schedule(mixture: Mixture, steps: int, muon_rate: float, exposure: float = 0.0) -> Schedule:
-    return Schedule(mixture, steps, TOKENS_PER_BATCH, muon_rate, ADAM_RATE, exposure)
+    The student first meets many foreign sentences, as any model meets many kinds of text, and learns to add
+    sooner for it; then it settles into its own style, where `exposure` sets how foreign the others become.
+    """
+    if author == "teacher":
+        return [Schedule(TEACHER_MIXTURE, round(2000 * scale), TOKENS_PER_BATCH, 0.004, 0.003)]
+    return [
+        Schedule(STUDENT_MIXTURE, round(1800 * scale), TOKENS_PER_BATCH, 0.004, 0.003, EARLY_EXPOSURE),
+        Schedule(STUDENT_MIXTURE, round(900 * scale), TOKENS_PER_BATCH, 0.002, 0.0015, exposure),
+    ]
 
 
 def save_model(folder: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -30,7 +30,7 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
     ],
 )
 def test_neither_torch_nor_transformers_is_loaded_before_a_model_is(code: str) -> None:
-    heavy = "import sys; bad = {'torch', 'transformers', 'datasets', 'trl'} & set(sys.modules); assert not bad, bad"
+    heavy = "import sys; assert not {'torch', 'transformers', 'datasets', 'trl'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", f"{code}\n{heavy}"], check=True, capture_output=True)
 
 

@@ -307,7 +307,6 @@ def test_a_tag_spelled_as_text_is_a_status(tag: str, kind: str, tail: str, step:
     assert written.draft.thinking == "So"
 
 
-@pytest.mark.xfail(strict=True, reason="ChatTemplate.tag_strings knows no tag that opens a turn")
 def test_a_tag_that_opens_turns_is_a_foreign_tag_too() -> None:
     written = World(Spelled("Okay. <|im_start|>"), parrot("So"), boundary=ByContext(1, 0.0)).write()
     assert written.status is Status.FOREIGN_TAG
@@ -422,7 +421,6 @@ def test_a_limit_of_n_is_n_tokens(student: str, teacher: str, kind: str, share: 
         assert enough == total
 
 
-@pytest.mark.xfail(strict=True, reason="a due hand-over sees no more than one token beyond the limit")
 def test_a_hand_over_due_at_the_limit_is_made() -> None:
     # The student's next character takes three bytes.
     world = World(parrot("Okay 4，好"), parrot("Okay 4"), kinds=("bytes", "bytes"), boundary=AfterFour())

@@ -67,6 +67,10 @@ class Vocabulary(Protocol):
     def control(self, token: int) -> str | None:
         """The name of a control token; ``None`` for any other id."""
 
+    @property
+    def controls(self) -> frozenset[str]:
+        """The names of all control tokens."""
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of ``tokens`` with control tokens by name; U+FFFD for bytes that are no valid UTF-8."""
 
@@ -142,6 +146,10 @@ class TokenizerVocabulary:
 
     def control(self, token: int) -> str | None:
         return self._controls.get(token)
+
+    @property
+    def controls(self) -> frozenset[str]:
+        return frozenset(self._controls.values())
 
     def decode(self, tokens: Sequence[int]) -> str:
         return b"".join(

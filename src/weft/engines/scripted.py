@@ -63,6 +63,7 @@ class ScriptedVocabulary:
     """
 
     size = 2**48
+    controls = frozenset(CONTROLS)
     _WORDS = re.compile(r" ?\w+| ?[^\w\s]|\s")
     _table: dict[int, str] = {}  # noqa: RUF012 - ids of words are hashes: one table serves all
     _CONTROL = 2**47

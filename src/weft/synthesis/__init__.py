@@ -6,6 +6,8 @@
     seam.py         where text may pass from one author to the other
     loops.py        finding a loop while it is written
     rules.py        what ends a passage, and what holds while it is written
+    limit.py        the length limit, in the student's tokens
+    tags.py         tags that stand in the text as if they were words
     pace.py         how many tokens to ask for at a time
     ledger.py       what a trace costs
     passage.py      one stretch of text, by one writer or by two in turn

@@ -22,6 +22,7 @@ from weft.synthesis.ledger import Ledger, Watch
 from weft.synthesis.passage import Passage
 from weft.synthesis.pen import Pen
 from weft.synthesis.rules import Closers, Ending, Event, Rules
+from weft.synthesis.tags import TagFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,10 @@ class Cooperation:
         self.engines, self._boundaries, self._sampling = engines, boundaries, sampling
         self._limits, self._step, self._seed, self.watch = limits, step, seed, watch
         self._thinks = engines[Author.STUDENT].template.thinking is not None
-        self._tags = frozenset[str]().union(*(engine.template.tag_strings() for engine in engines.values()))
+        tags: set[str] = set()
+        for engine in engines.values():
+            tags |= engine.template.tag_strings() | engine.vocabulary.controls
+        self._tags = TagFinder(tags)
 
     async def write(
         self, trace: str, plan: Plan, messages: Sequence[Message], *, where: str = "", salt: str = ""

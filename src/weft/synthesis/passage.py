@@ -25,6 +25,7 @@ from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.errors import EngineError
 from weft.records import Author, PerAuthor, Sampling, Status
 from weft.synthesis.ledger import Ledger
+from weft.synthesis.limit import Limit
 from weft.synthesis.loops import LoopDetector
 from weft.synthesis.pace import ALONE_TOKENS, MOST_TOKENS, Pace
 from weft.synthesis.pen import Pen, Unit, spell
@@ -86,10 +87,8 @@ class Passage:
         self._sampling, self._seeds, self._student = sampling, seeds, student
         self._rules, self._ledger = rules, ledger
         self._same_vocabulary = all(pen.speaks_as(pens[first]) for pen in pens.values())
-        self._counts_as_student = {author: pen.speaks_as(student) for author, pen in pens.items()}
-        self._counted = (0, 0, 0)
+        self._limit = Limit(rules.limit, student)
         self._loops = LoopDetector(rules.loop_tokens)
-        self._longest_tag = max(map(len, rules.tags), default=0)
         self._pace = {author: Pace(pen.engine.request_tokens) for author, pen in pens.items()}
         self._pending: list[int] = []
         self._stop: _Stop | None = None
@@ -160,8 +159,7 @@ class Passage:
         pen = self._pens[self._writer]
         room = self._room()
         if room < 0:
-            ending = self._commit(spell(self._pending, pen.engine.vocabulary).units)
-            return ending or Ending(Status.LENGTH, f"no end within {self._rules.limit} tokens")
+            return self._commit(spell(self._pending, pen.engine.vocabulary).units) or self._too_long()
         size = self._size()
         completion = await pen.engine.complete(
             CompletionRequest(
@@ -179,13 +177,11 @@ class Passage:
 
     def _room(self) -> int:
         """How many more tokens the writer may propose; negative if the limit is passed."""
-        if self._counts_as_student[self._writer]:
-            return self._rules.limit - self._pens[self._writer].tokens - len(self._pending)
-        if self._overflows:
-            return -1
-        if self._hand_over is not None:
-            return max(self._rules.limit, MOST_TOKENS) - len(self._pending)
-        return self._rules.limit
+        pen, pending = self._pens[self._writer], len(self._pending)
+        if self._due or self._hand_over is not None:
+            # Where the pen may pass is seen from what follows, be it beyond the limit.
+            return self._rules.limit + MOST_TOKENS - pending
+        return -1 if self._overflows else self._limit.room(pen, pending)
 
     def _size(self) -> int:
         if self._boundaries is None:
@@ -258,14 +254,11 @@ class Passage:
                 self._take_back()
                 return True
             self._confirm()
-        if not self._counts_as_student[self._writer] and self._boundaries is not None:
-            # What lies beyond the limit may decide nothing: how much of it is known depends on the chunks.
-            fitting = self._fitting(units)
-            if fitting < len(units):
-                self._overflows = True
-                units, stop, ended = units[: fitting + 1], None, False
         if not self._due:
-            keep, self._due = await self._judge(units, ended)
+            # What lies beyond the limit may decide nothing: how much of it is known depends on the chunks.
+            fitting = self._limit.fitting(self._pens[self._writer], self.text, units)
+            self._overflows = fitting < len(units)
+            keep, self._due = await self._judge(units[: fitting + 1], ended and not self._overflows)
             ending = self._commit(units[:keep])
             if ending is not None:
                 return ending
@@ -331,57 +324,23 @@ class Passage:
         """Append units to the shared text; an ending where one of them may not stand."""
         pen = self._pens[self._writer]
         for unit in units:
-            if not self._fits(unit):
-                return Ending(Status.LENGTH, f"no end within {self._rules.limit} tokens")
+            if not self._limit.fitting(pen, self.text, [unit]):
+                return self._too_long()
             del self._pending[: len(unit.ids)]
             pen.write(unit)
             self.text += unit.text
             self._unasked = False
             self._turn_tokens += len(unit.ids)
-            tag, position = self._tag(len(unit.text))
-            if tag:
-                self._cut_text(position)
-                return Ending(Status.FOREIGN_TAG, f"{tag!r} appeared as text")
+            if found := self._rules.tags.find(self.text, len(unit.text)):
+                self._cut_text(found[1])
+                return Ending(Status.FOREIGN_TAG, f"{found[0]!r} appeared as text")
             period = self._loops.add(unit.text)
             if period is not None:
                 return Ending(Status.REPETITION, f"a loop of {period} tokens")
         return None
 
-    def _fits(self, unit: Unit) -> bool:
-        """Whether the text stays within the limit, in the student's tokens, with ``unit`` appended."""
-        if self._counts_as_student[self._writer]:
-            return self._pens[self._writer].tokens + len(unit.ids) <= self._rules.limit
-        return self._within_limit(self.text + unit.text)
-
-    def _fitting(self, units: Sequence[Unit]) -> int:
-        """How many of the units stay within the limit, for a writer of another vocabulary."""
-        text = self.text
-        if self._within_limit(text + "".join(unit.text for unit in units)):
-            return len(units)
-        for index, unit in enumerate(units):
-            text += unit.text
-            if not self._within_limit(text):
-                return index
-        return len(units)
-
-    def _within_limit(self, text: str) -> bool:
-        student = self._student
-        if self._counted[0] != student.end or self._counted[1] > len(text):
-            self._counted = (student.end, student.end, student.tokens)
-        _, known, tokens = self._counted
-        # A token holds at least one byte: far below the limit nothing needs to be tokenised.
-        if tokens + len(text[known:].encode()) <= self._rules.limit:
-            return True
-        tokens = student.tokens + len(student.spelled(text[student.end :]))
-        self._counted = (student.end, len(text), tokens)
-        return tokens <= self._rules.limit
-
-    def _tag(self, new: int) -> tuple[str, int]:
-        """The first tag that ends within the last ``new`` characters of the text, and where it starts."""
-        start = max(0, len(self.text) - new - self._longest_tag + 1)
-        tail = self.text[start:]
-        found = min(((tail.find(tag), tag) for tag in self._rules.tags if tag in tail), default=(0, ""))
-        return found[1], start + found[0]
+    def _too_long(self) -> Ending:
+        return Ending(Status.LENGTH, f"no end within {self._rules.limit} tokens")
 
     def _cut_text(self, end: int) -> None:
         self.text = self.text[:end]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from weft.records import Status
+from weft.synthesis.tags import TagFinder
 
 
 class Event(Enum):
@@ -56,5 +57,5 @@ class Rules:
     """Most tokens of text, in the student's tokens."""
     loop_tokens: int
     """See :class:`LoopDetector`."""
-    tags: frozenset[str]
-    """Strings that must not appear as text."""
+    tags: TagFinder
+    """Finds strings that must not appear as text."""
