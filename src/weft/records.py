@@ -115,7 +115,9 @@ class PerAuthor:
 
     def plus(self, author: Author, count: int) -> PerAuthor:
         """This count with ``count`` more for ``author``."""
-        return replace(self, **{author.value: self.of(author) + count})
+        if author is Author.STUDENT:
+            return PerAuthor(self.student + count, self.teacher)
+        return PerAuthor(self.student, self.teacher + count)
 
     @property
     def total(self) -> int:

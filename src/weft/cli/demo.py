@@ -234,8 +234,8 @@ def _table(rows: Sequence[Row], width: int) -> Table:
     """All figures; without interval and seconds where the terminal is narrow."""
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("strategy", no_wrap=True)
-    columns = ("complete", "right", "[95%]", "teacher", "NLL", "tokens", "s")
-    kept = [name for name in columns if width >= TABLE_WIDTH or name not in ("[95%]", "s")]
+    columns = ("complete", "right", "95%", "teacher", "NLL", "tokens", "s")
+    kept = [name for name in columns if width >= TABLE_WIDTH or name not in ("95%", "s")]
     for name in kept:
         table.add_column(name, justify="right")
     for row in rows:
@@ -243,7 +243,7 @@ def _table(rows: Sequence[Row], width: int) -> Table:
         cells = {
             "complete": f"{row.complete}/{row.asked}",
             "right": f"{row.right}/{row.complete}",
-            "[95%]": _interval(row.right, row.complete),
+            "95%": _interval(row.right, row.complete),
             "teacher": f"{row.teacher_tokens / tokens:.0%}" if tokens else "–",
             "NLL": f"{row.nats:.3f}" if row.nats is not None else "–",
             "tokens": f"{row.scored_tokens:,}",
@@ -255,13 +255,13 @@ def _table(rows: Sequence[Row], width: int) -> Table:
 
 
 def _interval(right: int, n: int) -> str:
-    """The share with its 95% Wilson interval, in percent."""
+    """The 95% Wilson interval of a share."""
     if not n:
         return "–"
     z = 1.96
     middle = (right + z * z / 2) / (n + z * z)
     half = z * math.sqrt(right * (n - right) / n + z * z / 4) / (n + z * z)
-    return f"{right / n:.0%} [{100 * (middle - half):.0f}, {100 * (middle + half):.0f}]"
+    return f"{100 * (middle - half):.0f}–{100 * (middle + half):.0f}%"
 
 
 def _show_first(prompts: Path, traces: Path) -> None:

@@ -77,6 +77,7 @@ def _run(given: Sequence[str]) -> int:
         help="LLM post-training that stays on the model's own path.",
         version=f"weft {__version__}",
         suppress_keyboard_interrupt=False,
+        help_format="plaintext",
     )
     for name, (where, _) in COMMANDS.items():
         app.command(where, name=name)

@@ -81,18 +81,19 @@ def synth(
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=RUN, negative="")] = False,
 ) -> int:
-    """Write student-consistent traces for prompts: teacher and student write each trace in turn (TESSY).
+    """Write student-consistent traces for prompts: teacher and student in turn.
 
-    Complete traces go to OUTPUT, all others to OUTPUT's ``.rejected.jsonl`` with the reason, what made them
-    to ``.manifest.json``. Stopped or killed, the same command goes on where it was.
+    Complete traces go to OUTPUT, all others to its .rejected.jsonl with the
+    reason, and what made them to its .manifest.json. Stopped or killed, the same
+    command goes on where it was.
 
-    An engine is a hub id or folder (run in this process), micro:student, micro:teacher or scripted:FILE.
+    An engine is a hub id or a folder (run in this process), micro:student,
+    micro:teacher, or scripted:FILE.
 
     Parameters
     ----------
     prompts
-        JSONL, JSON, CSV or Parquet file, or a data set's folder or hub id; rows with prompt, and perhaps id,
-        system, answer.
+        JSONL, JSON, CSV or Parquet file, or a data set's folder or hub id; each row with a prompt.
     student
         The model that will be trained on the traces.
     teacher
@@ -125,6 +126,22 @@ def synth(
         A longer final response is rejected [8192].
     loop_tokens
         Text that repeats itself exactly for so long is rejected; 0 is off [400].
+    student_revision
+        Branch, tag or commit of a hub model.
+    student_device
+        Such as cpu or cuda:1; left out: a GPU where there is one.
+    teacher_revision
+        As for the student; so are the next five.
+    top_p
+        Draw from the likeliest tokens that hold this share.
+    top_k
+        Draw from so many likeliest tokens; 0 is off.
+    min_p
+        Draw from tokens at least so likely, as a share of the likeliest.
+    student_temperature
+        For the student alone; so are the next three.
+    teacher_temperature
+        For the teacher alone; so are the next three.
     student_template_args
         Arguments of the chat template, as JSON: '{"enable_thinking": true}'.
     student_chat_template
