@@ -58,7 +58,7 @@ def engines() -> dict[Author, LocalEngine]:
             date=datetime.date.today(),
         )
         assert isinstance(engine, LocalEngine)
-        engine.vocabulary = Endless(engine.vocabulary)  # type: ignore[assignment, arg-type]
+        engine.vocabulary = Endless(engine.vocabulary)  # type: ignore[arg-type]
         engine.context = None
         opened[author] = engine
     return opened

@@ -4,6 +4,8 @@ two embedded models. Read it from top to bottom; ``weft synth`` does the same, f
     python examples/one_trace.py
 """
 
+from itertools import groupby
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -14,7 +16,7 @@ from weft.micro.oracle import is_style
 tokenizer = AutoTokenizer.from_pretrained(model_path("student"))
 models = {name: AutoModelForCausalLM.from_pretrained(model_path(name)) for name in ("student", "teacher")}
 
-prompt = next(iter(make_prompts(1, seed=1, split="fine-tuning")))
+prompt = next(iter(make_prompts(1, seed=1, split="finetune")))
 messages = [{"role": "user", "content": prompt.prompt}]
 text = tokenizer.apply_chat_template(
     messages, add_generation_prompt=True, enable_thinking=True, tokenize=False
@@ -43,10 +45,7 @@ def next_word(writer: str, ids: list[int]) -> list[int]:
 # a word of the other kind is thrown away and the pen handed over, whose first word is kept unasked.
 writer, ids, spans = "student", list(prefix), []
 just_handed_over = True
-while True:
-    word = next_word(writer, ids)
-    if word[0] in (close, end):
-        break
+while (word := next_word(writer, ids))[0] not in (close, end):
     mine = is_style(tokenizer.decode(word)) == (writer == "student")
     if not mine and not just_handed_over:
         writer, just_handed_over = ("teacher" if writer == "student" else "student"), True
@@ -54,6 +53,8 @@ while True:
     just_handed_over = False
     ids += word
     spans.append((writer, tokenizer.decode(word)))
+if spans[-1][1].isspace():  # the closing tag brings a line feed of its own
+    spans.pop(), ids.pop()
 
 # The student alone writes the final answer.
 ids += tokenizer("\n</think>\n\n", add_special_tokens=False).input_ids
@@ -62,6 +63,6 @@ while (word := next_word("student", ids + answer))[0] != end:
     answer += word
 
 print(prompt.prompt, "\n")
-for writer, word_text in spans:
-    print(f"\033[{36 if writer == 'student' else 33}m{word_text}\033[0m", end="")
+for writer, words in groupby(spans, key=lambda span: span[0]):
+    print(f"\033[{36 if writer == 'student' else 33}m{''.join(word for _, word in words)}\033[0m", end="")
 print(f"\n\n{tokenizer.decode(answer)}    (right: {prompt.answer})")

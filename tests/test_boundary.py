@@ -14,7 +14,7 @@ from weft.boundary.lexicon import CHINESE, ENGLISH, Lexicon
 from weft.boundary.words import WordBoundary
 from weft.micro.oracle import is_style
 from weft.records import Author
-from worlds import ByContext, ByToken, hostile  # type: ignore[import-not-found]
+from worlds import ByContext, ByToken, hostile
 
 KEEP, CUT, UNDECIDED = Verdict.KEEP, Verdict.CUT, Verdict.UNDECIDED
 LEXICON = Lexicon()

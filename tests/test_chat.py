@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from templates import chat_tokenizer, template_names, template_text  # type: ignore[import-not-found]
+from templates import chat_tokenizer, template_names, template_text
 from weft.chat import ChatTemplate, JinjaRender, Thinking, shipped_template
 from weft.errors import UserError
 from weft.records import Message

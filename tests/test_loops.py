@@ -12,7 +12,7 @@ from weft.engines.scripted import CLOSE, END, View
 from weft.records import Author, Status
 from weft.synthesis.cooperate import Limits, Plan
 from weft.synthesis.loops import LONGEST_PERIOD, REPEATS, LoopDetector
-from worlds import STEPS, ByContext, World, parrot, vocabulary  # type: ignore[import-not-found]
+from worlds import STEPS, ByContext, Kind, World, parrot, vocabulary
 
 DEFAULT = 400
 
@@ -74,7 +74,7 @@ MATRIX = "\n".join(" ".join("1" if i == j else "0" for j in range(30)) for i in 
 
 @pytest.mark.parametrize("text", [TABLE, CODE, LINES, MATRIX], ids=["table", "code", "lines", "matrix"])
 @pytest.mark.parametrize("kind", ["words", "characters"])
-def test_legal_repeats_are_not_flagged(text: str, kind: str) -> None:
+def test_legal_repeats_are_not_flagged(text: str, kind: Kind) -> None:
     tokens = vocabulary(kind).encode(text)
     assert found(tokens) is None or (kind == "characters" and text in (CODE, TABLE))
 

@@ -14,7 +14,7 @@ from weft.engines.base import Completion, CompletionRequest, Engine, Finish, Sco
 from weft.engines.scripted import END, ScriptedEngine, ScriptedVocabulary, View, recite
 from weft.errors import EngineError, UserError
 from weft.records import Message, Sampling
-from worlds import hostile, parrot  # type: ignore[import-not-found]
+from worlds import hostile, parrot
 
 KINDS = ("words", "characters", "bytes")
 GREEDY = Sampling(0.0, 1.0, 0, 0.0)

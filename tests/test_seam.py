@@ -10,7 +10,7 @@ from uniseg.graphemecluster import grapheme_cluster_boundaries
 from uniseg.wordbreak import word_boundaries
 
 from weft.synthesis.seam import breaks
-from worlds import PIECES, hostile  # type: ignore[import-not-found]
+from worlds import PIECES, hostile
 
 CHARACTERS = sorted({character for pieces in PIECES.values() for piece in pieces for character in piece})
 # `regex` joins a consonant to any virama before it, Unicode only to one after a consonant.

@@ -22,7 +22,7 @@ from weft.errors import EngineError, RunError
 from weft.micro.oracle import is_style, split_words
 from weft.records import Author, Span, Status
 from weft.synthesis.cooperate import Limits, Plan
-from worlds import (  # type: ignore[import-not-found]
+from worlds import (
     GREEDY,
     KINDS,
     QUESTION,
@@ -34,6 +34,7 @@ from worlds import (  # type: ignore[import-not-found]
     Always,
     ByContext,
     ByToken,
+    Kind,
     World,
     Written,
     cooperation,
@@ -240,7 +241,7 @@ def test_each_model_sees_its_own_template() -> None:
 
 @pytest.mark.parametrize("closer", list(Author))
 @pytest.mark.parametrize("kind", KINDS)
-def test_either_writer_may_close_thinking(closer: Author, kind: str) -> None:
+def test_either_writer_may_close_thinking(closer: Author, kind: Kind) -> None:
     spells = kind == "tagless"
     short, long = parrot("Okay. Four", spells=spells), parrot("Okay. Four and so on and on", spells=spells)
     scripts = (short, long) if closer is STUDENT else (long, short)
@@ -292,7 +293,7 @@ def test_an_end_of_response_in_thinking(author: Author, step: int | None) -> Non
 @pytest.mark.parametrize("kind", ["words", "characters", "bytes", "glued"])
 @pytest.mark.parametrize("tail", ["", "\n\n", ">", "x"])
 @pytest.mark.parametrize("step", [1, None])
-def test_a_tag_spelled_as_text_is_a_status(tag: str, kind: str, tail: str, step: int | None) -> None:
+def test_a_tag_spelled_as_text_is_a_status(tag: str, kind: Kind, tail: str, step: int | None) -> None:
     for plan in (TOGETHER, Plan(TEACHER, STUDENT)):
         thinking = Spelled("Okay. " + tag + tail)
         world = World(thinking, thinking, kinds=(kind, kind), boundary=ByContext(1, 0.0), plan=plan)
@@ -394,7 +395,7 @@ def test_an_engine_that_says_nothing_and_no_reason() -> None:
     hostile(), hostile(), st.sampled_from(["words", "characters", "bytes"]), st.sampled_from([0.0, 0.3, 0.9])
 )
 @FEW
-def test_a_limit_of_n_is_n_tokens(student: str, teacher: str, kind: str, share: float) -> None:
+def test_a_limit_of_n_is_n_tokens(student: str, teacher: str, kind: Kind, share: float) -> None:
     world = World(parrot(student), parrot(teacher), kinds=(kind, kind), boundary=ByContext(1, share))
     whole = world.write(20)
     assert whole.status is Status.COMPLETE
@@ -447,7 +448,7 @@ class AfterFour:
     "kinds", [("words", "words"), ("words", "characters"), ("words", "bytes"), ("bytes", "words")]
 )
 @pytest.mark.parametrize("style", ["Okay", "four", "neither", "both"])
-def test_limits_are_in_the_students_tokens(step: int | None, kinds: tuple[str, str], style: str) -> None:
+def test_limits_are_in_the_students_tokens(step: int | None, kinds: tuple[Kind, Kind], style: str) -> None:
     text = "Okay then four words"
     boundary = WordBoundary("b", lambda word: style == "both" or word == style)
     world = World(parrot(text), parrot(text), kinds=kinds, boundary=boundary)
@@ -608,7 +609,7 @@ CAPABILITY = ["4", "+", "17", "=", "21", "is", "equals", "3.5", "x1"]
 )
 @SOME
 def test_with_the_oracle_style_is_the_students_and_capability_the_teachers(
-    style: list[list[str]], capability: list[list[str]], mine: str, theirs: str, step: int | None
+    style: list[list[str]], capability: list[list[str]], mine: Kind, theirs: Kind, step: int | None
 ) -> None:
     words = [word for i, part in enumerate(style) for word in (*part, *capability[i])]
     text = " ".join(words)
@@ -684,7 +685,7 @@ def test_generated_is_kept_or_discarded_or_a_tag(
 @pytest.mark.parametrize("kind", ["words", "characters", "bytes"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("text", ["Okay, 你好 é 🙂", "é🙂", "नमस्ते 42 مرحبا", "a b c d e f g h"])
-def test_the_bill_is_exact(kind: str, step: int | None, text: str) -> None:
+def test_the_bill_is_exact(kind: Kind, step: int | None, text: str) -> None:
     for boundary in (Always(Verdict.CUT), ByContext(1, 0.3), Always(Verdict.KEEP)):
         written = World(parrot(text, "é🙂"), parrot(text), kinds=(kind, kind), boundary=boundary).write(step)
         assert written.status is Status.COMPLETE

@@ -25,7 +25,7 @@ from weft.store import Manifest, TraceStore, read_traces, rejected_path
 from weft.synthesis.cooperate import Limits
 from weft.synthesis.run import Synthesis
 from weft.synthesis.strategies import Strategy, writer
-from worlds import STUDENT, TEACHER, ByContext, cooperation  # type: ignore[import-not-found]
+from worlds import STUDENT, TEACHER, ByContext, cooperation
 
 COUNT = 60
 PROMPTS = [

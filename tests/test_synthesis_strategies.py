@@ -12,7 +12,7 @@ from weft.errors import EngineError, UserError
 from weft.records import Author, Prompt, Span, Status
 from weft.synthesis.cooperate import Draft
 from weft.synthesis.strategies import Strategy, Task, writer
-from worlds import QUESTION, STUDENT, TEACHER, Always, ByContext, cooperation, parrot  # type: ignore[import-not-found]
+from worlds import QUESTION, STUDENT, TEACHER, Always, ByContext, cooperation, parrot
 
 MINE, THEIRS = parrot("My thoughts", "mine"), parrot("Their thoughts", "theirs")
 

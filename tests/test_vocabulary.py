@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from templates import byte_level, fast, sentencepiece  # type: ignore[import-not-found]
+from templates import byte_level, fast, sentencepiece
 from weft.errors import UserError
 from weft.vocabulary import TokenizerVocabulary, Vocabulary
 
@@ -108,7 +108,9 @@ def test_added_tokens_that_are_not_special_are_text() -> None:
 def test_added_runs_of_word_starts_are_spaces() -> None:
     backend = sentencepiece((), "none", added=("▁▁",))
     vocab = TokenizerVocabulary(fast(backend))
-    assert vocab.piece(backend.token_to_id("▁▁")) == b"  "
+    run = backend.token_to_id("▁▁")
+    assert run is not None
+    assert vocab.piece(run) == b"  "
     assert joined(vocab, vocab.encode("▁▁ ▁")) == "▁▁ ▁".encode()
 
 
