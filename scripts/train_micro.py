@@ -63,12 +63,14 @@ def schedules(author: Author, exposure: float, scale: float) -> list[Schedule]:
 
     The student first meets many foreign sentences, as any model meets many kinds of text, and learns to add
     sooner for it; then it settles into its own style, where `exposure` sets how foreign the others become.
+    The last phase restarts the rate once more, which mends long chains.
     """
     if author == "teacher":
         return [Schedule(TEACHER_MIXTURE, round(2000 * scale), TOKENS_PER_BATCH, 0.004, 0.003)]
     return [
         Schedule(STUDENT_MIXTURE, round(1800 * scale), TOKENS_PER_BATCH, 0.004, 0.003, EARLY_EXPOSURE),
         Schedule(STUDENT_MIXTURE, round(900 * scale), TOKENS_PER_BATCH, 0.002, 0.0015, exposure),
+        Schedule(STUDENT_MIXTURE, round(1000 * scale), TOKENS_PER_BATCH, 0.002, 0.0015, exposure),
     ]
 
 

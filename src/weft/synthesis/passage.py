@@ -96,6 +96,7 @@ class Passage:
         self._due = False
         self._unasked = True
         self._overflows = False
+        self._unfinished = False
         self._turn_tokens = 0
 
     async def write(self) -> Ending:
@@ -178,8 +179,8 @@ class Passage:
     def _room(self) -> int:
         """How many more tokens the writer may propose; negative if the limit is passed."""
         pen, pending = self._pens[self._writer], len(self._pending)
-        if self._due or self._hand_over is not None:
-            # Where the pen may pass is seen from what follows, be it beyond the limit.
+        if self._due or self._hand_over is not None or self._unfinished:
+            # Where the pen may pass, or which character or tag it is, is seen from what may lie beyond the limit.
             return self._rules.limit + MOST_TOKENS - pending
         return -1 if self._overflows else self._limit.room(pen, pending)
 
@@ -284,7 +285,7 @@ class Passage:
     def _units(self) -> tuple[list[Unit], _Stop | None]:
         """The pending tokens that can be judged, and what ends them."""
         spelling = spell(self._pending, self._pens[self._writer].engine.vocabulary)
-        stop = self._stop
+        stop, self._unfinished = self._stop, bool(spelling.rest)
         if spelling.invalid or (spelling.rest and stop is not None and stop.event is not Event.CONTEXT):
             return spelling.units, _Stop(Event.INVALID, str(list(spelling.rest)), 0)
         tag = self._closers[self._writer].text
@@ -293,6 +294,7 @@ class Passage:
         # The end of the text may be the start of the closing tag: not to be judged yet.
         text = "".join(unit.text for unit in spelling.units)
         held = max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)
+        self._unfinished |= held > 0
         units, kept = [], len(text) - held
         for unit in spelling.units:
             kept -= len(unit.text)
@@ -387,6 +389,7 @@ class Passage:
     def _start_turn(self, writer: Author, pending: list[int], stop: _Stop | None) -> None:
         self._writer, self._pending, self._stop = writer, pending, stop
         self._due, self._unasked, self._overflows, self._turn_tokens = False, True, False, 0
+        self._unfinished = False
 
     def _confirm(self) -> None:
         """The next writer begins a word of its own: what the former had proposed beyond is discarded."""
