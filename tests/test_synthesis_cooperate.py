@@ -158,8 +158,8 @@ def test_prefixes_only_grow_or_are_cut_back(world: World, step: int | None) -> N
             ends = list(accumulate(map(len, before)))
             count = sum(end <= kept for end in ends)
             assert wrote[:count] == prefix[:count]
-            answer = asyncio.run(engine.complete(request)) if not engine.context else None
-            wrote = [*prefix, *(answer.ids if answer else ())]
+            # What was proposed beyond the prefix may have been discarded and spelled anew by the other.
+            wrote = prefix
 
 
 @given(worlds(kinds=["words"]), st.sampled_from(STEPS))
@@ -193,7 +193,9 @@ def test_equal_vocabularies_share_ids(world: World, step: int | None) -> None:
         ScriptedEngine.complete = asked  # type: ignore[method-assign]
     prompts = [QUESTION[0].content, "assistant", "user"]
     rest = [text for text in Closed.encoded if text.strip() and not any(prompt in text for prompt in prompts)]
-    assert rest == [], draft.spans
+    # The last of the thinking is spelled together with the closing tag, as training rows are.
+    assert all(text.endswith("\n") and draft.thinking.endswith(text.rstrip()) for text in rest), draft.spans
+    assert len(rest) <= 1
 
 
 @given(worlds(tags=True))
@@ -740,3 +742,22 @@ def test_sampling_and_stops_reach_the_engine() -> None:
     assert engine.requests[0].max_tokens == 5
     assert engine.requests[0].stop == frozenset(control(CLOSE) + control(END))
     assert engine.requests[-1].stop == frozenset(control(END))
+
+
+def test_the_answer_follows_the_very_tokens_of_a_training_row() -> None:
+    """Many vocabularies have a token for a full stop and the line feed of the closing tag."""
+    world = World(parrot("Okay then."), parrot("So."), kinds=("glued", "glued"), plan=Plan(STUDENT, STUDENT))
+    written = world.write()
+    student = written.engines[STUDENT]
+    assert student.template.thinking is not None
+    row = (
+        student.template.prompt(QUESTION)
+        + written.draft.thinking
+        + student.template.thinking.closing
+        + written.draft.response
+    )
+    assert list(written.draft.student_ids) == student.vocabulary.encode_template(row)
+    assert student.vocabulary.encode(".\n") != [
+        *student.vocabulary.encode("."),
+        *student.vocabulary.encode("\n"),
+    ]

@@ -96,7 +96,7 @@ def test_score_takes_what_the_teacher_finds_likeliest() -> None:
     )
     assert draft.response == "x y z"
     assert draft.usage.requests == type(draft.usage.requests)(6, 3)
-    assert draft.usage.generated.student == draft.usage.tokens.student + draft.usage.discarded.student + 3 * 2
+    assert draft.usage.generated.student == draft.usage.tokens.student + draft.usage.discarded.student + 2
     assert len({request.seed for request in engines[STUDENT].requests}) == 3
 
 

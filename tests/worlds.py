@@ -351,7 +351,9 @@ def _units(engine: ScriptedEngine, ids: Sequence[int], text: str) -> list[str]:
 def _without_tags(
     text: str, status: Status, turns: list[tuple[int, Author]], models: Cooperation
 ) -> tuple[Status, tuple[Span, ...]]:
-    tags = frozenset[str]().union(*(engine.template.tag_strings() for engine in models.engines.values()))
+    tags = frozenset[str]().union(
+        *(engine.template.tag_strings() | engine.vocabulary.controls for engine in models.engines.values())
+    )
     found = min(((text.index(tag) + len(tag), text.index(tag)) for tag in tags if tag in text), default=None)
     if found is not None:
         text, status = text[: found[1]], Status.FOREIGN_TAG

@@ -106,5 +106,5 @@ def template_source(stored: str | Mapping[str, str] | None, template: str | None
         else "no chat template",
         where=where,
         expected="a chat template in tokenizer_config.json or chat_template.jinja",
-        remedy="pass one with --chat-template FILE, or choose an instruct model",
+        remedy="pass one with --student-chat-template FILE (or --teacher-…), or choose an instruct model",
     )

@@ -20,7 +20,7 @@ from weft.errors import EngineError, TextError, UserError
 from weft.records import Author, Message, PerAuthor, Sampling, Span, Status, Usage
 from weft.synthesis.ledger import Ledger, Watch
 from weft.synthesis.passage import Passage
-from weft.synthesis.pen import Pen
+from weft.synthesis.pen import Pen, spell
 from weft.synthesis.rules import Closers, Ending, Event, Rules
 from weft.synthesis.tags import TagFinder
 
@@ -137,11 +137,23 @@ class Cooperation:
         render = engine.template.prompt if self._thinks else engine.template.unthinking_prompt
         return engine.vocabulary.encode_template(render(messages))
 
-    def closing(self, author: Author) -> list[int]:
-        """What stands between thinking and the final response, in one model's form and tokens."""
+    def closed(self, author: Author, last: str) -> list[int]:
+        """The end of thinking in one model's form and tokens, together with the last of its text.
+
+        ``last`` and the closing tag are spelled as one, as the training row is: many vocabularies have a
+        token for a full stop and the line feed after it.
+        """
         engine = self.engines[author]
         thinking = engine.template.thinking
-        return engine.vocabulary.encode_template("\n\n" if thinking is None else thinking.closing)
+        closing = "\n\n" if thinking is None else thinking.closing
+        vocabulary = engine.vocabulary
+        ids = vocabulary.encode_template(last + closing)
+        if vocabulary.decode(ids) == last + closing:
+            return ids
+        # A tokenizer that puts something of its own before a text.
+        tag = closing.lstrip()
+        space = closing[: len(closing) - len(tag)]
+        return [*vocabulary.encode(last + space), *(vocabulary.encode_template(tag) if tag else ())]
 
     def closers(self, author: Author, *, in_thinking: bool) -> Closers:
         """How one author closes a passage. A model without thinking closes it by ending its response."""
@@ -177,7 +189,7 @@ class Cooperation:
             student=student,
             rules=Rules(
                 step=self._step,
-                limit=self._limits.thinking if thinking else self._limits.response,
+                limit=self._limits.thinking if thinking and self._thinks else self._limits.response,
                 loop_tokens=self._limits.loop_tokens,
                 tags=self._tags,
             ),
@@ -186,10 +198,13 @@ class Cooperation:
 
     def spell(self, author: Author, thinking: str, response: str) -> list[int]:
         """A finished text in one model's tokens, with its own form of the closing tag."""
-        encode = self.engines[author].vocabulary.encode
+        vocabulary = self.engines[author].vocabulary
         if not self._thinks:
-            return encode(response)
-        return [*encode(thinking), *self.closing(author), *encode(response)]
+            return vocabulary.encode(response)
+        units = spell(vocabulary.encode(thinking), vocabulary).units
+        last = units.pop().text if units else ""
+        ids = [token for unit in units for token in unit.ids]
+        return [*ids, *self.closed(author, last), *vocabulary.encode(response)]
 
     @property
     def has_thinking(self) -> bool:
@@ -252,7 +267,8 @@ class _Writing:
             pen = self._pens[author]
             pen.cut(end)
             pen.read(passage.text[:end])
-            self._pens[author] = Pen(author, pen.engine, [*pen.ids, *self._models.closing(author)])
+            ids, last = pen.without_last_unit()
+            self._pens[author] = Pen(author, pen.engine, [*ids, *self._models.closed(author, last)])
 
     def _refused(self) -> bool:
         """Put the prompt before the models; whether one of them cannot take it."""

@@ -180,7 +180,7 @@ class Passage:
         """How many more tokens the writer may propose; negative if the limit is passed."""
         pen, pending = self._pens[self._writer], len(self._pending)
         if self._due or self._hand_over is not None or self._unfinished:
-            # Where the pen may pass, or which character or tag it is, is seen from what may lie beyond the limit.
+            # Where the pen may pass, or which character or tag it is, may be seen from beyond the limit only.
             return self._rules.limit + MOST_TOKENS - pending
         return -1 if self._overflows else self._limit.room(pen, pending)
 

@@ -112,6 +112,17 @@ class Pen:
             keep -= 1
         del self.ids[self.prompt_tokens + keep :], self.ends[keep:]
 
+    def without_last_unit(self) -> tuple[list[int], str]:
+        """The ids without the last unit of text, and that unit's text; empty if there is none."""
+        keep = len(self.ends)
+        while keep and self.ends[keep - 1] == self.end:
+            keep -= 1
+        start = self.ends[keep - 1] if keep else 0
+        last = (
+            self.engine.vocabulary.decode(self.ids[self.prompt_tokens + keep :]) if self.end > start else ""
+        )
+        return self.ids[: self.prompt_tokens + keep], last
+
     def speaks_as(self, other: Pen) -> bool:
         """Whether ids may pass between the two pens' models."""
         return self.engine.vocabulary.fingerprint == other.engine.vocabulary.fingerprint

@@ -16,13 +16,14 @@ All but two are a :class:`Plan`; the two are a few lines over plans. Each return
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
 
 from weft.engines.base import Scorer
-from weft.errors import EngineError, TextError, UserError
+from weft.errors import EngineError, UserError
 from weft.records import Author, Message, PerAuthor, Prompt, Status, Usage
 from weft.synthesis.cooperate import Cooperation, Draft, Plan
 from weft.synthesis.rules import Ending
@@ -56,6 +57,16 @@ class Strategy(StrEnum):
     def splits_response(self) -> bool:
         """Whether thinking and response have different writers, so that thinking must be closed between."""
         return self in (Strategy.TEACHER_THINK, Strategy.TEACHER_ANSWER)
+
+    @property
+    def starts_with_teacher(self) -> bool:
+        """Whether the teacher alone writes the thinking of some of the texts."""
+        return self in (
+            Strategy.TEACHER_ONLY,
+            Strategy.TEACHER_THINK,
+            Strategy.TEACHER_MIX,
+            Strategy.TEACHER_REFERENCE,
+        )
 
 
 PLANS = {
@@ -93,6 +104,14 @@ def writer(strategy: Strategy, models: Cooperation, *, answer_by: Author, score_
             f"{strategy} needs thinking, which the student's chat template does not have",
             where=f"engine {models.engines[STUDENT].name}",
             remedy="choose tessy, teacher-only or student-only, or give the tags by --student-thinking-tags",
+        )
+    teacher_thinks = not strategy.needs_teacher or models.engines[TEACHER].template.thinking is not None
+    if strategy.starts_with_teacher and models.has_thinking and not teacher_thinks:
+        raise UserError(
+            f"{strategy} needs a teacher that thinks, as the student does; its template has none",
+            where=f"engine {models.engines[TEACHER].name}",
+            remedy="give the tags by --teacher-thinking-tags, or let the student not think: "
+            """--student-template-args '{"enable_thinking": false}'""",
         )
     if strategy is Strategy.TEACHER_SCORE:
         return _Chosen(models, score_samples)
@@ -132,39 +151,79 @@ class _Chosen:
         self._models, self._samples, self._scorer = models, samples, teacher
 
     async def __call__(self, task: Task) -> Draft:
-        drafts = []
-        for index in range(self._samples):
-            plan = PLANS[Strategy.STUDENT_ONLY]
-            draft = await self._models.write(
-                task.trace, plan, task.prompt.messages, where=task.prompt.where, salt=f"/{index}"
+        prompt = self._prompt(task)
+        if isinstance(prompt, Draft):
+            return prompt
+        plan, messages, where = PLANS[Strategy.STUDENT_ONLY], task.prompt.messages, task.prompt.where
+        drafts = await asyncio.gather(
+            *(
+                self._models.write(task.trace, plan, messages, where=where, salt=f"/{index}")
+                for index in range(self._samples)
             )
-            if draft.ending.status in (Status.ENGINE_ERROR, Status.PROMPT_TOO_LONG):
-                return draft
-            drafts.append(draft)
-        usage = _sum(drafts)
+        )
+        failed = [draft for draft in drafts if draft.ending.status is Status.ENGINE_ERROR]
+        if failed:
+            return _chosen(drafts, failed[0])
         complete = [draft for draft in drafts if draft.ending.status is Status.COMPLETE]
         if not complete:
-            return replace(drafts[0], usage=replace(usage, tokens=drafts[0].usage.tokens))
+            return _chosen(drafts, drafts[0])
+        texts = [self._text(prompt, draft) for draft in complete]
+        readable = [
+            (draft, text) for draft, text in zip(complete, texts, strict=True) if isinstance(text, list)
+        ]
+        if not readable:
+            return replace(
+                _chosen(drafts, complete[0]), ending=next(t for t in texts if isinstance(t, Ending))
+            )
         try:
-            scores = [await self._score(task, draft) for draft in complete]
-        except (EngineError, TextError, UserError) as error:
-            status = Status.ENGINE_ERROR if isinstance(error, EngineError) else Status.BAD_PROMPT
-            status = Status.INVALID_TEXT if isinstance(error, TextError) else status
-            return replace(complete[0], ending=Ending(status, str(error)), usage=usage)
-        best = complete[max(range(len(complete)), key=scores.__getitem__)]
-        requests = usage.requests.plus(TEACHER, len(complete))
-        discarded = usage.discarded.plus(STUDENT, usage.tokens.student - best.usage.tokens.student)
-        usage = replace(usage, requests=requests, discarded=discarded, tokens=best.usage.tokens)
-        return replace(best, usage=usage)
+            scores = await asyncio.gather(*(self._score(prompt, text) for _, text in readable))
+        except EngineError as error:
+            chosen = _chosen(drafts, complete[0], scored=len(readable))
+            return replace(chosen, ending=Ending(Status.ENGINE_ERROR, str(error)))
+        best = max(range(len(readable)), key=scores.__getitem__)
+        return _chosen(drafts, readable[best][0], scored=len(readable), prompt=len(prompt))
 
-    async def _score(self, task: Task, draft: Draft) -> float:
-        prompt = self._models.prompt(TEACHER, task.prompt.messages)
+    def _prompt(self, task: Task) -> list[int] | Draft:
+        """The teacher's prompt; a draft that says why if its template refuses the messages."""
+        try:
+            return self._models.prompt(TEACHER, task.prompt.messages)
+        except UserError as error:
+            at = f"{task.prompt.where}: " if task.prompt.where else ""
+            return Draft(Ending(Status.BAD_PROMPT, f"{at}{error}"), (), 0, Usage(), (), 0)
+
+    def _text(self, prompt: Sequence[int], draft: Draft) -> list[int] | Ending:
+        """The response in the teacher's tokens; why not, if the teacher cannot read it."""
+        teacher = self._models.engines[TEACHER]
         try:
             text = self._models.spell(TEACHER, draft.thinking, draft.response)
         except ValueError as error:
-            raise TextError(str(error), where=f"engine {self._models.engines[TEACHER].name}") from error
+            return Ending(Status.INVALID_TEXT, f"engine {teacher.name}: {error}")
+        if teacher.context is not None and len(prompt) + len(text) > teacher.context:
+            return Ending(
+                Status.LENGTH, f"the teacher's context of {teacher.context} tokens is too short to score"
+            )
+        return text
+
+    async def _score(self, prompt: Sequence[int], text: Sequence[int]) -> float:
+        """Nats per token."""
         logps = await self._scorer.score(prompt, text)
         return sum(logps) / max(1, len(logps))
+
+
+def _chosen(drafts: Sequence[Draft], draft: Draft, *, scored: int = 0, prompt: int = 0) -> Draft:
+    """``draft`` with the cost of all: whatever is not in it was discarded."""
+    usage, own = _sum(drafts), draft.usage
+    lost = usage.generated.student - (own.generated.student - own.discarded.student)
+    usage = replace(
+        usage,
+        tokens=own.tokens,
+        discarded=PerAuthor(student=lost),
+        prompt_tokens=PerAuthor(own.prompt_tokens.student, prompt),
+        requests=usage.requests.plus(TEACHER, scored),
+        turns=own.turns,
+        seconds=max(each.usage.seconds for each in drafts),
+    )
+    return replace(draft, usage=usage)
 
 
 class _Referred:
@@ -190,17 +249,13 @@ class _Referred:
         draft = await self._models.write(
             task.trace, PLANS[Strategy.STUDENT_ONLY], (*earlier, referred), where=task.prompt.where
         )
-        discarded = PerAuthor(teacher=reference.usage.generated.teacher)
         usage = _sum([reference, draft])
-        usage = replace(
-            usage,
-            tokens=draft.usage.tokens,
-            discarded=PerAuthor(usage.discarded.student, discarded.teacher),
-        )
+        lost = PerAuthor(draft.usage.discarded.student, reference.usage.generated.teacher)
+        usage = replace(usage, tokens=draft.usage.tokens, discarded=lost, turns=draft.usage.turns)
         return replace(draft, usage=usage)
 
 
-def _sum(drafts: list[Draft]) -> Usage:
+def _sum(drafts: Sequence[Draft]) -> Usage:
     """The drafts' costs together, their kept tokens included."""
 
     def total(name: str) -> PerAuthor:
