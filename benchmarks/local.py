@@ -53,7 +53,7 @@ def engines() -> dict[Author, LocalEngine]:
     for author in Author:
         engine = open_engine(
             EngineSettings(
-                name="micro:student" if author is Author.STUDENT else "src/weft/micro/models/student"
+                name=f"micro:{author}"
             ),
             date=datetime.date.today(),
         )
