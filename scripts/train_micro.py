@@ -114,6 +114,7 @@ def train_one(author: Author, out: Path, exposure: float, seed: int, scale: floa
 
 def write_card(out: Path) -> None:
     """Measures the pair under `out` and writes its card beside it."""
+    torch.set_num_threads(1)  # Models this small only lose by sharing a matrix among threads.
     notes = [json.loads((out / f"{author}-training.json").read_text()) for author in get_args(Author)]
     makings = [Making(**note) for note in notes]
     command = f"python scripts/train_micro.py --exposure {makings[0].exposure} --seed {makings[0].seed}"
