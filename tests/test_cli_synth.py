@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
 
 from weft.cli.main import main
 from weft.cli.progress import LINE_SECONDS, Bar, Tally, display, summary, watched
+from weft.cli.synth import DType, Strategies
+from weft.engines.opening import EngineSettings
 from weft.records import Author, Message, PerAuthor, Prompt, Provenance, Sampling, Span, Status, Trace, Usage
 from weft.store import manifest_path, read_traces, rejected_path
+from weft.synthesis.strategies import Strategy
 
 THINKING = "Okay, let me see. First, 2 + 2 = 4. Wait, so the answer is 4."
 
@@ -138,6 +143,78 @@ def test_other_settings_are_refused(files: list[str], capsys: pytest.CaptureFixt
     assert main(["synth", *files, "--strategy", "student-only", "--overwrite"]) == 0
 
 
+def test_another_script_of_the_same_name_is_refused(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["synth", *files, "--limit", "1"]) == 0
+    rewrite(tmp_path / "script.json", scripts=[{"thinking": THINKING, "response": "It is 5."}])
+    assert main(["synth", *files]) == 2
+    err = capsys.readouterr().err
+    assert "engines.student.script: " in err
+    assert "engines.teacher.script: " in err
+    rewrite(tmp_path / "script.json", thinks=False)
+    assert main(["synth", *files]) == 2
+    assert "engines.student.chat_template: " in capsys.readouterr().err
+
+
+def test_the_same_engine_by_another_path_goes_on(files: list[str], tmp_path: Path) -> None:
+    assert main(["synth", *files, "--limit", "1"]) == 0
+    (tmp_path / "other.json").write_bytes((tmp_path / "script.json").read_bytes())
+    other = f"scripted:{tmp_path / 'other.json'}"
+    assert main(["synth", files[0], "--student", other, "--teacher", other, *files[-2:]]) == 0
+    assert len(list(read_traces(Path(files[-1])))) == 5
+
+
+def test_a_model_is_known_by_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its folder's place and the name of its precision may change, not its precision or its template."""
+    from weft.micro import model_path
+
+    prompts, output = tmp_path / "p.jsonl", tmp_path / "t.jsonl"
+    prompts.write_text('{"prompt": "6 * 3 ?"}\n')
+    folder, template = tmp_path / "model", tmp_path / "template.jinja"
+    shutil.copytree(model_path("student"), folder)
+    template.write_text((folder / "chat_template.jinja").read_text())
+
+    def run(student: str | Path, *options: str | Path) -> int:
+        given = ["--student-device", "cpu", "--student-boundary", "oracle", "--max-thinking-tokens", "9"]
+        alone = ["--strategy", "student-only", "--student", student, "-o", output, "-q", *given, *options]
+        capsys.readouterr()
+        return main(["synth", str(prompts), *map(str, alone)])
+
+    run("micro:student")
+    assert output.exists()
+    for options in ([], ["--student-dtype", "float32"], ["--student-chat-template", template]):
+        run(folder, *options)
+        assert "other settings" not in capsys.readouterr().err
+    assert run(folder, "--student-dtype", "float64") == 2
+    assert 'engines.student.dtype: "float32" before, "float64" now' in capsys.readouterr().err
+    template.write_text(template.read_text().replace("<|im_start|>", "<|im_start|> "))
+    assert run(folder, "--student-chat-template", template) == 2
+    assert "engines.student.chat_template: " in capsys.readouterr().err
+
+
+def test_a_teacher_that_is_not_needed_decides_nothing(files: list[str]) -> None:
+    alone = [*files[:3], *files[-2:], "--strategy", "student-only"]
+    assert main(["synth", *alone, "--limit", "1"]) == 0
+    assert main(["synth", *alone, "--teacher", "owner/model"]) == 0
+    assert len(list(read_traces(Path(files[-1])))) == 5
+
+
+def test_the_output_is_checked_before_engines_are_opened(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: Any, **__: Any) -> None:
+        raise AssertionError("an engine was opened")
+
+    monkeypatch.setattr(import_module("weft.synthesis.synthesize"), "open_engine", opened)
+    for output, said in (("t.json", "not a .jsonl file"), ("prompts.jsonl/t.jsonl", "cannot write")):
+        assert main(["synth", *files[:-1], str(tmp_path / output)]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(AssertionError):
+        main(["synth", *files])
+    assert not Path(files[-1]).parent.exists()
+
+
 def test_engine_errors_are_tried_again(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +239,7 @@ def test_a_run_that_cannot_go_on_says_what_is_kept(
     err = capsys.readouterr().err
     assert values(err)["complete"] == "3"
     assert "2 engine errors in a row" in err
+    assert err.count("the first engine error, in q4#0: HTTP 401") == 1
     assert "HTTP 401 <U+001B>[2J" in err
     assert "\x1b" not in err
 
@@ -189,7 +267,7 @@ def test_interrupted(
 
 def test_settings_of_a_file_and_of_flags(files: list[str], tmp_path: Path) -> None:
     config = tmp_path / "recipe.yaml"
-    config.write_text("strategy: teacher-only\nseed: 7\nsamples: 2\n")
+    config.write_text("strategy: teacher-only\nseed: 7\nsamples: 2\nsampling:\n  # temperature: 1\n")
     assert main(["synth", *files, "--config", str(config), "--seed", "8", "--quiet"]) == 0
     settings = json.loads(manifest_path(Path(files[-1])).read_text())["settings"]
     assert (settings["strategy"], settings["seed"]) == ("teacher-only", 8)
@@ -206,8 +284,15 @@ def test_settings_of_a_file_and_of_flags(files: list[str], tmp_path: Path) -> No
         (["--step", "soon"], "step"),
         (["--step", "--5"], "step"),
         (["--step", "²"], "step"),
-        (["--temperature", "-1"], "temperature"),
-        (["--student-boundary", "oracel"], "oracle or lexicon"),
+        (["--step", "12abc"], "the command line: --step: a whole number of tokens, at least 1, or auto;"),
+        (["--temperature", "-1"], "the command line: --temperature: "),
+        (["--temperature", "inf"], "--temperature: Input should be a finite number"),
+        (["--teacher-top-p", "nan"], "--teacher-top-p: "),
+        (["--max-thinking-tokens", "0"], "--max-thinking-tokens: "),
+        (
+            ["--student-boundary", "oracel"],
+            "--student-boundary: no boundary 'oracel'; there are",
+        ),
         (["--student-template-args", "[1]"], "--student-template-args"),
         (["--no-such-option"], "--no-such-option"),
         (["--prompt-column", "question"], "--prompt-column"),
@@ -232,6 +317,12 @@ def test_mistakes_exit_with_2_and_say_where(
         ("stratgy: tessy", "did you mean strategy?"),
         ("limits: {thinkin: 5}", "did you mean thinking?"),
         ("student: {nmae: x}", "did you mean name?"),
+        ("sampling: 5", "recipe.yaml: sampling: expected settings by name, not 5"),
+        ("limits: [1]", "recipe.yaml: limits: expected settings by name, not [1]"),
+        ("teacher_sampling: hot", "recipe.yaml: teacher_sampling: expected settings by name, not 'hot'"),
+        ("boundary: {student: nope}", "recipe.yaml: boundary.student: no boundary 'nope'"),
+        ("step: 1.5", "recipe.yaml: step: a whole number"),
+        ("limits: {thinking: 0}", "recipe.yaml: limits.thinking: "),
         ("- tessy", "not a mapping"),
         ("strategy: [", "recipe.yaml:1"),
     ],
@@ -245,6 +336,30 @@ def test_mistakes_in_a_settings_file(
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("value", ["5", "[a]", "true"])
+def test_an_engine_that_is_neither_a_name_nor_settings(
+    files: list[str], tmp_path: Path, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "recipe.yaml"
+    config.write_text(f"student: {value}")
+    assert main(["synth", files[0], "-o", files[-1], "--config", str(config)]) == 2
+    err = capsys.readouterr().err
+    assert "recipe.yaml: student: expected the name of an engine, or settings by name" in err
+    assert "Traceback" not in err
+
+
+def test_mistakes_in_both_places_are_all_said(
+    files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "recipe.yaml"
+    config.write_text("limits: {response: 0}")
+    assert main(["synth", *files, "--config", str(config), "--top-p", "2"]) == 2
+    err = capsys.readouterr().err
+    assert f"{config} and the command line: " in err
+    assert "--top-p: " in err
+    assert "limits.response: " in err
 
 
 def test_missing_prompts(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,6 +386,11 @@ def test_no_such_engine(files: list[str], engine: str, said: str, capsys: pytest
 def test_no_student(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["synth", files[0], "-o", files[-1]]) == 2
     assert "--student" in capsys.readouterr().err
+
+
+def test_flags_know_all_strategies_and_dtypes() -> None:
+    assert set(get_args(Strategies)) == set(Strategy)
+    assert get_args(DType) == get_args(EngineSettings.model_fields["dtype"].annotation)
 
 
 # -- the display -----------------------------------------------------------------------------------------

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BloomConfig,
+    Gemma3TextConfig,
+    GenerationConfig,
+    GPTNeoConfig,
+    GptOssConfig,
+    LlamaConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from weft.engines.base import Completion, CompletionRequest, Finish, uniform
 from weft.engines.local import LocalEngine, _common
 from weft.engines.opening import EngineSettings, open_engine
 from weft.engines.sampler import draw
-from weft.errors import UserError
+from weft.engines.slots import Layout, SlotCache
+from weft.errors import EngineError, UserError
 from weft.micro import make_prompts, model_path
 from weft.records import Message, Sampling
 
@@ -167,25 +179,283 @@ def test_scores_are_the_models_log_probabilities(
             logps = engine._model(torch.tensor([prefix + text])).logits[0].log_softmax(-1)
         expected.append([float(logps[len(prefix) - 1 + i, token]) for i, token in enumerate(text)])
     for limit in (2**27, 700 * 5 * 4):
-        monkeypatch.setattr("weft.engines.local.SCORE_LOGITS", limit)
+        monkeypatch.setattr("weft.engines.scoring.SCORE_LOGITS", limit)
         for ours, theirs in zip(asyncio.run(score(texts)), expected, strict=True):
             assert ours == pytest.approx(theirs, abs=1e-4)
 
 
-def test_a_failing_pass_is_an_error_of_its_requests_only(
-    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (start,) = prompts(engine, 1)
-    right = asyncio.run(ask(engine, "before", start, 10)).ids
+@pytest.fixture
+def fresh() -> Iterator[LocalEngine]:
+    """An engine of its own, for tests that break it."""
+    opened = open_engine(EngineSettings(name="micro:student"), date=TODAY)
+    assert isinstance(opened, LocalEngine)
+    yield opened
+    opened.close()
 
-    def fail(*_: Any) -> torch.Tensor:
+
+Forward = Callable[[list[Any], int], torch.Tensor]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, engine: LocalEngine, fails: Callable[[list[Any]], None]) -> None:
+    """Let passes over a batch raise what ``fails`` raises."""
+    forward: Forward = engine._forward
+
+    def forward_or_fail(batch: list[Any], most: int) -> torch.Tensor:
+        fails(batch)
+        return forward(batch, most)
+
+    monkeypatch.setattr(engine, "_forward", forward_or_fail)
+
+
+async def soon(waiting: Awaitable[Any]) -> Any:
+    """What is awaited; a future that nobody resolves is an error, not a hang."""
+    return await asyncio.wait_for(waiting, 60)
+
+
+def test_what_does_not_fit_alone_fails_with_the_remedy(
+    fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (start,) = prompts(fresh, 1)
+    right = asyncio.run(ask(fresh, "before", start, 10)).ids
+
+    def fail(batch: list[Any]) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_forward", fail)
-        with pytest.raises(Exception, match="lower --concurrency"):
-            asyncio.run(ask(engine, "failing", start, 10))
-    assert asyncio.run(ask(engine, "failing", start, 10)).ids == right
+        failing(patch, fresh, fail)
+        with pytest.raises(EngineError, match="lower --concurrency"):
+            asyncio.run(soon(ask(fresh, "failing", start, 10)))
+    assert asyncio.run(soon(ask(fresh, "failing", start, 10))).ids == right
+
+
+def test_want_of_memory_lets_fewer_texts_go_on_at_a_time(
+    fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        starts = prompts(fresh, 12)
+        alone = [(await ask(fresh, f"a{i}", start, 20, WARM)).ids for i, start in enumerate(starts)]
+        for i in range(12):
+            fresh.release(f"a{i}")
+        batches: list[int] = []
+
+        def full(batch: list[Any]) -> None:
+            batches.append(len(batch))
+            if fresh._slots > 4 or len(batch) > 3:
+                raise RuntimeError("cannot allocate memory")
+
+        failing(monkeypatch, fresh, full)
+        together = await soon(
+            asyncio.gather(*(in_chunks(fresh, f"b{i}", s, 20, 7, WARM) for i, s in enumerate(starts)))
+        )
+        assert list(together) == alone
+        assert max(batches) > 3
+        assert fresh._slots <= 4
+
+    asyncio.run(run())
+
+
+def test_other_errors_are_of_the_rows_of_their_pass(
+    fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(batch: list[Any]) -> None:
+        if any(row.request.session == "bad" for row in batch):
+            raise ValueError("defect")
+
+    async def run() -> None:
+        (start,) = prompts(fresh, 1)
+        monkeypatch.setattr(fresh, "_merge_tokens", 0)  # reading and writing do not share a pass
+        right = (await ask(fresh, "right", start, 300)).ids
+        failing(monkeypatch, fresh, fail)
+        good = asyncio.ensure_future(ask(fresh, "good", start, 300))
+        while not any(row.written for row in fresh._rows if row.request.session == "good"):
+            await asyncio.sleep(0)
+        with pytest.raises(EngineError, match="defect"):
+            await soon(ask(fresh, "bad", start, 10))
+        assert (await soon(good)).ids == right
+
+    asyncio.run(run())
+
+
+def test_an_error_amid_a_long_text_reaches_its_request(
+    fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weft.engines.local.READ_TOKENS", 16)
+
+    def fail(batch: list[Any]) -> None:
+        if batch[0].session.ids:
+            raise ValueError("defect")
+
+    failing(monkeypatch, fresh, fail)
+    with pytest.raises(EngineError, match="defect"):
+        asyncio.run(soon(ask(fresh, "long", [5] * 60, 10)))
+
+
+def test_a_request_that_cannot_be_admitted_fails_alone(
+    fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (start,) = prompts(fresh, 1)
+    with pytest.raises(EngineError, match="prefix is empty"):
+        asyncio.run(soon(ask(fresh, "empty", [], 10)))
+    with pytest.raises(ValueError, match="prefix is empty"):
+        asyncio.run(soon(fresh.score([], [1, 2])))
+    with monkeypatch.context() as patch:
+        patch.setattr("weft.engines.local._common", lambda old, new: 1 // 0)
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            asyncio.run(soon(ask(fresh, "odd", start, 10)))
+    assert asyncio.run(soon(ask(fresh, "odd", start, 10))).ids
+
+
+def test_a_session_released_while_it_writes_disturbs_no_other(fresh: LocalEngine) -> None:
+    async def run() -> None:
+        starts = prompts(fresh, 6)
+        alone = [(await ask(fresh, f"a{i}", start, 40, WARM)).ids for i, start in enumerate(starts)]
+        for i in range(6):
+            fresh.release(f"a{i}")
+        for turn in range(4):
+            stopped = [
+                asyncio.ensure_future(ask(fresh, f"s{turn}{i}", start, 400, WARM, seed=9))
+                for i, start in enumerate(starts)
+            ]
+            while not any(row.written for row in fresh._rows if row.request.seed == 9):
+                await asyncio.sleep(0)
+            for i, task in enumerate(stopped):
+                task.cancel()
+                fresh.release(f"s{turn}{i}")
+            together = await soon(
+                asyncio.gather(
+                    *(ask(fresh, f"b{turn}{i}", start, 40, WARM) for i, start in enumerate(starts))
+                )
+            )
+            assert [completion.ids for completion in together] == alone
+            await asyncio.gather(*stopped, return_exceptions=True)
+            for i in range(6):
+                fresh.release(f"b{turn}{i}")
+
+    asyncio.run(run())
+
+
+def test_closing_ends_what_is_under_way_and_drops_the_model(fresh: LocalEngine) -> None:
+    async def run() -> None:
+        (start,) = prompts(fresh, 1)
+        waiting = asyncio.ensure_future(ask(fresh, "long", start, 10**6))
+        while not fresh._rows:
+            await asyncio.sleep(0)
+        fresh.close()
+        with pytest.raises(EngineError, match="closed"):
+            await soon(waiting)
+        with pytest.raises(EngineError, match="closed"):
+            await soon(ask(fresh, "late", start, 10))
+
+    fresh.context = None
+    fresh.end_ids = frozenset()
+    asyncio.run(run())
+    assert fresh._model is None
+
+
+def filled(slots: int, length: int) -> SlotCache:
+    """A cache whose keys are all 1, of two layers."""
+    cache = SlotCache()
+    cache.reserve(slots, length)
+    S, T = torch.arange(slots), torch.arange(length)
+    cache.layout = Layout(S, S[:, None].expand(-1, length), T.expand(slots, -1), length)
+    for layer in (0, 1):
+        cache.update(torch.ones(slots, 1, length, 2), torch.ones(slots, 1, length, 2), layer)
+    return cache
+
+
+def test_the_cache_grows_by_shares_and_keeps_what_it_holds() -> None:
+    cache = filled(3, 64)
+    cache.reserve(33, 65)
+    assert (cache.slots, cache.capacity) == (33, 128)
+    keys_SHCD = cache._keys_SHCD[1]
+    assert keys_SHCD.shape == (33, 1, 128, 2)
+    assert bool((keys_SHCD[:3, :, :64] == 1).all())
+    sizes, empty = set(), SlotCache()
+    for length in range(64, 20_000):
+        empty.reserve(1, length)
+        assert empty.capacity <= max(128, length * 5 // 4 + 64)
+        sizes.add(empty.capacity)
+    assert len(sizes) < 30
+
+
+def test_a_cache_that_could_not_grow_is_empty_and_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = filled(2, 64)
+    with monkeypatch.context() as patch:
+
+        def fail(old: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("out of memory")
+
+        patch.setattr(cache, "_grown", fail)
+        with pytest.raises(torch.OutOfMemoryError):
+            cache.reserve(2, 10_000)
+    assert (cache.slots, cache.capacity, cache._keys_SHCD) == (0, 0, {})
+    cache.reserve(2, 64)
+    assert (cache.slots, cache.capacity) == (2, 64)
+
+
+SMALL = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def saved(config: Any, folder: Path) -> str:
+    """A random model of this configuration, with a tokenizer of the embedded models."""
+    tokenizer = AutoTokenizer.from_pretrained(model_path("student"))
+    config.vocab_size = len(tokenizer)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, do_sample=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SMALL, intermediate_size=64, pad_token_id=0),
+        Gemma3TextConfig(**SMALL, head_dim=16, intermediate_size=64, sliding_window=12, pad_token_id=0),
+        GptOssConfig(
+            **SMALL,
+            head_dim=16,
+            intermediate_size=64,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            sliding_window=12,
+            pad_token_id=0,
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_models_that_run_exactly_are_opened(config: Any, dtype: Any, tmp_path: Path) -> None:
+    opened = open_engine(EngineSettings(name=saved(config, tmp_path), dtype=dtype, device="cpu"), date=TODAY)
+    assert isinstance(opened, LocalEngine)
+    if dtype == "float32":
+        (prefix,) = prompts(opened, 1)
+        theirs = opened._model.generate(torch.tensor([prefix]), max_new_tokens=30, do_sample=False)
+        assert asyncio.run(in_chunks(opened, "one", prefix, 30, 7)) == tuple(
+            theirs[0, len(prefix) :].tolist()
+        )
+    opened.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPTNeoConfig(
+            hidden_size=64,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=12,
+        ),
+        BloomConfig(hidden_size=64, n_layer=2, n_head=4),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_models_that_would_write_wrong_text_are_refused(config: Any, dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be run in this process exactly"):
+        open_engine(EngineSettings(name=saved(config, tmp_path), dtype=dtype, device="cpu"), date=TODAY)
 
 
 def test_sliding_windows_and_grouped_heads(tmp_path: Path) -> None:
@@ -213,7 +483,7 @@ def test_sliding_windows_and_grouped_heads(tmp_path: Path) -> None:
         opened = open_engine(EngineSettings(name=str(tmp_path)), date=TODAY)
         assert isinstance(opened, LocalEngine)
         opened._model.set_attn_implementation(implementation)
-        opened._boolean_mask = implementation == "sdpa"
+        opened._masks.boolean = implementation == "sdpa"
         for prefix in prompts(opened, 4):
             theirs = opened._model.generate(torch.tensor([prefix]), max_new_tokens=30, do_sample=False)
             ours = asyncio.run(in_chunks(opened, f"{implementation}{len(prefix)}", prefix, 30, 7))

@@ -33,6 +33,7 @@ from weft.records import (
 from weft.store import (
     Manifest,
     TraceStore,
+    check_output,
     differences,
     manifest_path,
     read_manifest,
@@ -228,6 +229,8 @@ def test_settings_are_compared_as_json(path: Path) -> None:
     with TraceStore(path, manifest(tags=["a", "b"], author="student")):
         pass
     assert differences({"a": True}, {"a": 1}) == ["a: true before, 1 now"]
+    assert differences({"a": [True, 1]}, {"a": [True, 1.0]}) == []
+    assert differences({"a": [True]}, {"a": [1]}) == ["a: [true] before, [1] now"]
 
 
 def test_long_settings_are_shown_where_they_differ() -> None:
@@ -290,6 +293,36 @@ def test_two_runs_on_one_output_are_refused(path: Path) -> None:
         store.append(trace_of(IDS[0]))
     go_on(path, IDS[:2])
     assert len(rows(path)) == 2
+
+
+def test_an_output_is_checked_without_writing(path: Path) -> None:
+    check_output(path)
+    assert not path.parent.exists()
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot write"):
+        check_output(path)
+
+
+def test_an_output_in_use_is_found_out_early(path: Path) -> None:
+    pytest.importorskip("fcntl")
+    with TraceStore(path, manifest()) as store:
+        with pytest.raises(UserError, match="another weft run"):
+            check_output(path)
+        store.append(trace_of(IDS[0]))
+    check_output(path)
+    assert len(rows(path)) == 1
+
+
+def test_a_folder_that_may_not_be_written_is_found_out_early(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="permission denied"):
+        check_output(path)
+
+
+def test_the_day_of_a_manifest_may_be_given() -> None:
+    assert Manifest.create("0.1", {}, date="2026-01-31").date == "2026-01-31"
 
 
 def test_an_output_that_is_not_jsonl_is_refused(tmp_path: Path) -> None:

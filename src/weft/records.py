@@ -218,26 +218,37 @@ class Trace:
         return "".join(span.text for span in self.spans)
 
     def to_row(self) -> dict[str, Any]:
-        """The JSON row of this trace: TRL's conversational ``prompt`` and ``completion`` first."""
+        """The JSON row of this trace: TRL's conversational ``prompt`` and ``completion`` first.
+
+        Every row has the same columns of the same types, so that ``datasets`` reads files of any size, and
+        several of one student together, whatever stands in their first rows. So no column is null:
+
+        - ``answer`` is ``""`` where none was given; ``has_answer`` tells that from an empty answer.
+        - ``reason``, ``training_template`` and ``engines.teacher`` are ``""`` where there is none.
+        - ``sampling`` and ``extra`` are JSON in a string.
+        - Where ``completion`` has a key for thinking, all messages of ``prompt`` but the assistant's have it,
+          too, and it is ``""``: an earlier assistant message may bring it; templates do not read it there.
+
+        ``chat_template_kwargs`` is there if the student's template was given arguments: then in all rows.
+        """
         made = self.provenance
+        sampling = {"student": made.student_sampling, "teacher": made.teacher_sampling}
         row = {
             "schema": SCHEMA_VERSION,
             "id": self.id,
-            "prompt": [message.to_dict() for message in self.prompt.messages],
+            "prompt": [self._prompt_row(message) for message in self.prompt.messages],
             "completion": [self.completion.to_dict()],
-            "answer": self.prompt.answer,
+            "answer": self.prompt.answer or "",
+            "has_answer": self.prompt.answer is not None,
             "status": self.status.value,
-            "reason": self.reason,
+            "reason": self.reason or "",
             "spans": [{"author": span.author.value, "text": span.text} for span in self.spans],
             "thinking_spans": self.thinking_spans,
-            "training_template": self.training_template,
+            "training_template": self.training_template or "",
             "usage": asdict(self.usage),
             "strategy": made.strategy,
-            "engines": {"student": made.student, "teacher": made.teacher},
-            "sampling": {
-                "student": asdict(made.student_sampling),
-                "teacher": asdict(made.teacher_sampling or Sampling()),
-            },
+            "engines": {"student": made.student, "teacher": made.teacher or ""},
+            "sampling": json.dumps({author: asdict(given) for author, given in sampling.items() if given}),
             "seed": made.seed,
             "weft": made.weft,
             "prompt_id": self.prompt.id,
@@ -246,6 +257,12 @@ class Trace:
         }
         if self.template_arguments != "{}":
             row["chat_template_kwargs"] = json.loads(self.template_arguments)
+        return row
+
+    def _prompt_row(self, message: Message) -> dict[str, str]:
+        row = message.to_dict()
+        if self.completion.thinking_field is not None and message.role != "assistant":
+            row.setdefault(self.completion.thinking_field, "")
         return row
 
     def to_line(self) -> str:
@@ -272,31 +289,40 @@ class Trace:
         for field in fields(Usage):
             if isinstance(usage.get(field.name), Mapping):
                 usage[field.name] = PerAuthor(**usage[field.name])
-        engines, sampling = row["engines"], row["sampling"]
+        engines = row["engines"]
+        sampling = {author: Sampling(**given) for author, given in json.loads(row["sampling"]).items()}
         return cls(
             id=row["id"],
             prompt=Prompt(
                 id=row["prompt_id"],
-                messages=tuple(Message.from_dict(message) for message in row["prompt"]),
-                answer=row["answer"],
+                messages=tuple(_prompt_message(message) for message in row["prompt"]),
+                answer=row["answer"] if row["has_answer"] else None,
                 extra=row["extra"],
             ),
             sample=row["sample"],
             status=Status(row["status"]),
-            reason=row["reason"],
+            reason=row["reason"] or None,
             spans=tuple(Span(Author(span["author"]), span["text"]) for span in row["spans"]),
             thinking_spans=row["thinking_spans"],
             completion=Message.from_dict(row["completion"][0]),
-            training_template=row["training_template"],
+            training_template=row["training_template"] or None,
             usage=Usage(**usage),
             provenance=Provenance(
                 strategy=row["strategy"],
                 student=engines["student"],
-                teacher=engines["teacher"],
-                student_sampling=Sampling(**sampling["student"]),
-                teacher_sampling=Sampling(**sampling["teacher"]) if engines["teacher"] else None,
+                teacher=engines["teacher"] or None,
+                student_sampling=sampling["student"],
+                teacher_sampling=sampling.get("teacher"),
                 seed=row["seed"],
                 weft=row["weft"],
             ),
             template_arguments=json.dumps(row.get("chat_template_kwargs") or {}, sort_keys=True),
         )
+
+
+def _prompt_message(row: Mapping[str, Any]) -> Message:
+    """A message of a prompt; empty thinking of others than the assistant is there for the column's type."""
+    message = Message.from_dict(row)
+    if message.role != "assistant" and message.thinking == "":
+        return Message(message.role, message.content)
+    return message

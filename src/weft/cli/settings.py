@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ def read_settings(config: Path | None, given: Mapping[str, Any]) -> SynthesisSet
     Raises:
         UserError: the file cannot be read, or a setting is unknown or wrong.
     """
-    where = str(config) if config else "the command line"
     settings = _merged(_read(config) if config else {}, given)
     if not settings.get("student"):
         raise UserError(
-            "no student", where=where, remedy="name one: --student MODEL, or --student micro:student"
+            "no student",
+            where=str(config or "the command line"),
+            remedy="name one: --student MODEL, or --student micro:student",
         )
     try:
         return SynthesisSettings.model_validate(settings)
     except ValidationError as error:
-        raise UserError(_said(error), where=where) from error
+        raise _refusal(error, config, given) from error
 
 
 def _read(config: Path) -> dict[str, Any]:
@@ -45,7 +46,8 @@ def _read(config: Path) -> dict[str, Any]:
         raise UserError(
             "not a mapping of settings", where=str(config), expected="lines such as `strategy: tessy`"
         )
-    return data
+    # A section whose lines are all commented out reads as null: it is not given.
+    return {name: value for name, value in data.items() if value is not None}
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,25 +56,62 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         if isinstance(value, Mapping) and key != "template_arguments":
             old = merged.get(key) or {}
-            inner = _merged({"name": old} if isinstance(old, str) else old, value)
-            if inner:
+            if key in ("student", "teacher") and isinstance(old, str):
+                old = {"name": old}
+            if isinstance(old, Mapping) and (inner := _merged(old, value)):
                 merged[key] = inner
         elif value is not None:
             merged[key] = value
     return merged
 
 
-def _said(error: ValidationError) -> str:
-    """All that is wrong, one line each, with the nearest known name for an unknown one."""
+FLAGS = {
+    "limits.thinking": "--max-thinking-tokens",
+    "limits.response": "--max-response-tokens",
+    "limits.loop_tokens": "--loop-tokens",
+    "boundary.student": "--student-boundary",
+    "boundary.teacher": "--teacher-boundary",
+}
+"""Flags whose names do not follow from their settings'."""
+
+
+def _flag(path: Sequence[int | str], given: Mapping[str, Any]) -> str | None:
+    """The flag that gave the value at ``path``; ``None`` if none did."""
+    value: Any = given
+    for part in path:
+        if not isinstance(value, Mapping):
+            break
+        value = value.get(part)
+    if value is None or not path or (isinstance(value, Mapping) and len(path) == 1):
+        return None
+    group, *rest = map(str, path[:2])
+    name = "-".join([group.removesuffix("sampling").rstrip("_"), *rest]).strip("-").replace("_", "-")
+    name = name.removesuffix("-name").replace("template-arguments", "template-args")
+    return FLAGS.get(".".join([group, *rest]), f"--{name}")
+
+
+def _refusal(error: ValidationError, config: Path | None, given: Mapping[str, Any]) -> UserError:
+    """All that is wrong, one line each: the flag's name where a flag gave the value, else the setting's."""
+    flags = [_flag(item["loc"], given) for item in error.errors()]
+    files = [str(config)] if config and not all(flags) else []
+    where = files + ["the command line"] * (any(flags) or not files)
+    return UserError(_said(error, flags), where=" and ".join(where))
+
+
+def _said(error: ValidationError, flags: Sequence[str | None]) -> str:
+    """One line for each item, with the nearest known name for an unknown one."""
     lines = []
-    for item in error.errors():
+    for item, flag in zip(error.errors(), flags, strict=True):
         name = ".".join(str(part) for part in item["loc"]) or "settings"
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(item["loc"][-1]), _known(item["loc"][:-1]), n=1)
             lines.append(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(message if name == "settings" else f"{name}: {message}")
+            if item["type"] in ("model_type", "dict_type"):
+                engine = "the name of an engine, or " if name in ("student", "teacher") else ""
+                message = f"expected {engine}settings by name, not {item['input']!r}"
+            lines.append(message if name == "settings" else f"{flag or name}: {message}")
     return "\n  ".join(lines)
 
 

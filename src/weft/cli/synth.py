@@ -1,9 +1,12 @@
-"""``weft synth``: prompts in, traces out."""
+"""``weft synth``: prompts in, traces out.
+
+:func:`synth` is long because it is a list: for each flag a parameter, a line of help and its place in the
+settings. It decides nothing; :mod:`weft.cli.settings` checks.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +20,8 @@ SAMPLING = Group("Sampling (left out: each model's generation_config)", sort_key
 LIMITS = Group("Limits (in the student's tokens)", sort_key=4)
 RUN = Group("Run", sort_key=5)
 
+# Names repeated from `Strategy` and `EngineSettings`, whose modules would make `--help` five times as slow; a
+# test compares them.
 Strategies = Literal[
     "tessy",
     "student-only",
@@ -153,7 +158,7 @@ def synth(
     concurrency
         Traces under way at a time [32].
     most_errors
-        Engine errors in a row that end the run [20].
+        Engine errors in a row that end the run [20]; at least two for each trace under way.
     split
         Of a data set.
     limit
@@ -170,7 +175,7 @@ def synth(
         "samples": samples,
         "answer_by": answer_by,
         "score_samples": score_samples,
-        "step": int(step) if step is not None and re.fullmatch("-?[0-9]+", step) else step,
+        "step": step,
         "seed": seed,
         "concurrency": concurrency,
         "most_errors": most_errors,

@@ -5,8 +5,12 @@ read, and one new token for every text that writes. Requests join and leave betw
 for another's end. Each session keeps its slot of the key-value cache from request to request: what
 it shares with the last prefix is not computed again, and what was cut back costs nothing.
 
+Where memory does not hold all texts, fewer are under way at a time: the cache is dropped, and what they had
+read is read again. A text fails for want of memory only if it does not fit alone.
+
 It does not know traces or boundaries. Attention must be by keys and values: models with recurrent state
-cannot be cut back and are refused.
+cannot be cut back and are refused, and so is every model that does not compute the same text in slots as on
+its own.
 
 Shape suffixes: B rows of the batch, T new tokens, L attended length, V vocabulary.
 """
@@ -15,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +29,8 @@ import torch
 from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish, uniform
 from weft.engines.sampler import draw
-from weft.engines.slots import SCRATCH, Layout, SlotCache
+from weft.engines.scoring import Score, log_probabilities, pop_batch
+from weft.engines.slots import Layout, Masks, SlotCache
 from weft.engines.worker import Worker
 from weft.errors import EngineError, UserError
 from weft.records import Sampling
@@ -36,15 +42,19 @@ MERGE_TOKENS = 512
 """On a GPU: most tokens of such padding; a pass of so few waits for weights, not for arithmetic."""
 READ_TOKENS = 4096
 """Most tokens, padding included, that one pass reads."""
-SCORE_LOGITS = 2**27
-"""Most logits (float32) that scoring holds at a time."""
+CHECK_WINDOW = 512
+"""Sliding windows shorter than this are passed when a model is checked; in tokens."""
+CHECK_EXACT = 1e-3
+"""Most distance of logits in a check, as a share of how much they vary, in float32 and wider."""
+CHECK_HALF = 0.2
+"""The same in 16 bits, where rounding differs with the shape of the batch."""
 LENGTH_STEP = 32
 """The attended length is rounded up to this, so that few tensor shapes occur."""
 
 
 @dataclass(slots=True)
 class _Session:
-    slot: int
+    slot: int | None = None
     ids: list[int] = field(default_factory=list)
     """Ids whose keys and values are in the slot."""
 
@@ -62,13 +72,6 @@ class _Row:
     """Tokens still to write."""
     finish_at_budget: Finish
     written: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Score:
-    ids: list[int]
-    start: int
-    future: Future[list[float]]
 
 
 class LocalEngine:
@@ -94,14 +97,12 @@ class LocalEngine:
             threads: processor threads for the model's arithmetic; ``None`` leaves torch's choice.
 
         Raises:
-            UserError: its layers keep a recurrent state, which cannot be cut back.
+            UserError: it does not write in slots what it writes alone, such as with recurrent state.
         """
         self._model = model
         config = model.config.get_text_config()
-        self._mask_kinds = _mask_kinds(config, name)
-        self._window: int | None = getattr(config, "sliding_window", None)
+        self._masks = Masks.of_model(model, name)
         self._device = model.device
-        self._boolean_mask = config._attn_implementation == "sdpa"
         self.name = name
         self.vocabulary = vocabulary
         self.template = template
@@ -113,13 +114,20 @@ class LocalEngine:
         self._merge_tokens = int(MERGE_FLOPS / (2 * parameters)) if on_cpu else MERGE_TOKENS
         self.context: int | None = getattr(config, "max_position_embeddings", None)
         self._description = dict(description)
-        self._cache = SlotCache(slots=2)
-        self._free = [1]
+        self._cache = SlotCache()
+        self._slots = 0
+        """Slots given out, free or not."""
+        self._free: list[int] = []
         self._sessions: dict[str, _Session] = {}
-        self._reading: list[_Row] = []
-        self._writing: list[_Row] = []
-        self._scores: list[_Score] = []
+        self._rows: list[_Row] = []
+        """All completions in progress, the oldest first."""
+        self._most_rows: int | None = None
+        """How many of them are under way, and slots in use, at a time: what memory was found to hold."""
+        self._scores: list[Score] = []
+        self._score_tokens = READ_TOKENS
+        self._closed = False
         self.threads = threads
+        self._check()
         self._worker: Worker | None = Worker.join(str(self._device), self)
 
     def describe(self) -> Mapping[str, object]:
@@ -131,23 +139,30 @@ class LocalEngine:
         return await asyncio.wrap_future(future)
 
     async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        """Log-probability in nats of each id of ``continuation``, in one pass. See :class:`Scorer`."""
+        """Log-probability in nats of each id of ``continuation``, in one pass. See :class:`Scorer`.
+
+        Raises:
+            ValueError: ``prefix`` is empty.
+        """
         if not continuation:
             return []
-        job = _Score([*prefix, *continuation], len(prefix), Future())
+        if not prefix:
+            raise ValueError("the first id of a text has no probability: the prefix is empty")
+        job = Score([*prefix, *continuation], len(prefix), Future())
         self._post(job)
         return await asyncio.wrap_future(job.future)
 
     def release(self, session: str) -> None:
         if self._worker is not None:
-            self._worker.post(self, session)
+            with suppress(EngineError):  # without a thread there is nothing to give back
+                self._worker.post(self, session)
 
     def close(self) -> None:
         if self._worker is not None:
             worker, self._worker = self._worker, None
             worker.leave(self)
 
-    def _post(self, job: tuple[CompletionRequest, Future[Completion]] | _Score) -> None:
+    def _post(self, job: tuple[CompletionRequest, Future[Completion]] | Score) -> None:
         if self._worker is None:
             raise EngineError(f"engine {self.name} was closed")
         self._worker.post(self, job)
@@ -156,141 +171,196 @@ class LocalEngine:
 
     def take(self, job: object) -> None:
         """A request, a text to score, or the name of a session to forget. See :class:`Served`."""
-        if isinstance(job, _Score):
+        if isinstance(job, str):
+            if (session := self._sessions.pop(job, None)) is not None:
+                self._drop(session)
+                if session.slot is not None:
+                    self._free.append(session.slot)
+        elif isinstance(job, Score):
             self._scores.append(job)
-        elif isinstance(job, tuple):
-            self._admit(*job)
-        elif isinstance(job, str) and (session := self._sessions.pop(job, None)) is not None:
-            self._free.append(session.slot)
+            if self._closed:
+                self.shut()
+        else:
+            assert isinstance(job, tuple)
+            request, future = job
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                self._admit(request, future)
+            except Exception as error:  # of this request alone
+                self._give(future, error)
 
     def ready(self) -> int:
-        return len(self._reading) + len(self._writing) + len(self._scores)
+        rows = len(self._rows)
+        return len(self._scores) + (rows if self._most_rows is None else min(rows, self._most_rows))
 
-    def shut(self) -> None:
-        self._fail(EngineError(f"engine {self.name} was closed"))
+    def shut(self, error: Exception | None = None) -> None:
+        self._closed = True
+        rows, self._rows = self._rows, []
+        scores, self._scores = self._scores, []
+        waiting: list[Future[Any]] = [row.future for row in rows]
+        waiting += [score.future for score in scores]
+        for future in waiting:
+            self._give(future, error or self._closing())
+        self._sessions.clear()
+        self._model, self._cache = None, SlotCache()
 
     def run_pass(self) -> None:
         """One pass: score what waits, else read what is new, else write a token for every text."""
+        if self._scores:
+            self._score_batch()
+            return
+        batch = self._next()
         try:
-            if self._scores:
-                self._score_batch()
-            elif not self._reading:
-                self._step(self._writing)
-            elif self._fits_one_pass():
-                self._writing, self._reading = self._writing + self._reading, []
-                self._step(self._writing)
-            else:
-                self._read()
-        except Exception as error:  # whatever torch raises belongs to the requests at hand
-            self._fail(error)
+            self._step(batch)
+        except Exception as error:  # whatever torch raises belongs to the rows at hand
+            self._recover(batch, error)
 
     def _admit(self, request: CompletionRequest, future: Future[Completion]) -> None:
-        if not future.set_running_or_notify_cancel():
-            return
+        if self._closed:
+            raise self._closing()
+        if not request.prefix:
+            raise EngineError(
+                "the prefix is empty: there is nothing to continue", where=f"engine {self.name}"
+            )
         room = request.max_tokens if self.context is None else self.context - len(request.prefix)
         if room <= 0:
             future.set_result(Completion((), Finish.CONTEXT))
             return
-        session = self._sessions.get(request.session)
-        if session is None:
-            session = self._sessions[request.session] = _Session(self._slot())
+        session = self._sessions.setdefault(request.session, _Session())
+        self._drop(session)
         prefix = list(request.prefix)
         # The last id is read again even if its keys are there: its output yields the next token.
         kept = min(_common(session.ids, prefix), len(prefix) - 1)
         session.ids = prefix[:kept]
         finish = Finish.LENGTH if request.max_tokens <= room else Finish.CONTEXT
         row = _Row(request, future, session, prefix[kept:], min(request.max_tokens, room), finish)
-        (self._reading if len(row.unread) > 1 else self._writing).append(row)
+        self._rows.append(row)
 
-    def _slot(self) -> int:
-        if not self._free:
-            slots = self._cache.slots
-            self._cache.reserve(slots + 1, self._cache.capacity)
-            self._free.extend(range(self._cache.slots - 1, slots - 1, -1))
-        return self._free.pop()
+    def _drop(self, session: _Session) -> None:
+        """End what is under way for ``session``; nobody waits for it, as its requests never overlap."""
+        for row in [row for row in self._rows if row.session is session]:
+            self._rows.remove(row)
+            self._give(row.future, EngineError("the session was released", where=f"engine {self.name}"))
 
-    def _fits_one_pass(self) -> bool:
-        """Whether reading and writing together, padded to one length, is cheaper than one after the other."""
-        if not self._writing:
-            return False
-        lengths = [len(row.unread) for row in (*self._reading, *self._writing)]
-        return len(lengths) * max(lengths) - sum(lengths) <= self._merge_tokens
-
-    def _read(self) -> None:
-        """One pass over texts with unread tokens, as many as fit; those read to the end write from now on."""
-        self._reading.sort(key=lambda row: len(row.unread))
+    def _next(self) -> list[_Row]:
+        """The rows of the next pass: those that read, as many as fit, else all that write."""
+        active = self._rows[: self._most_rows]
+        reading = sorted((row for row in active if len(row.unread) > 1), key=lambda row: len(row.unread))
+        writing = [row for row in active if len(row.unread) == 1]
+        if not reading:
+            return writing
+        # One pass for both, padded to one length, where that is cheaper than one after the other.
+        lengths = [len(row.unread) for row in active]
+        if writing and len(lengths) * max(lengths) - sum(lengths) <= self._merge_tokens:
+            return [*writing, *reading]
         batch: list[_Row] = []
-        for row in self._reading:
+        for row in reading:
             if batch and min(len(row.unread), READ_TOKENS) * (len(batch) + 1) > READ_TOKENS:
                 break
             batch.append(row)
-        self._reading = self._reading[len(batch) :]
-        whole = [row for row in batch if len(row.unread) <= READ_TOKENS]
-        if whole:
-            self._writing.extend(whole)
-            self._step(whole)
-        else:
-            row = batch[0]
-            self._forward([row], READ_TOKENS)
-            self._reading.append(row)
+        return batch
 
     def _step(self, batch: list[_Row]) -> None:
-        """One pass that reads all unread tokens of ``batch`` and writes one token for each row."""
-        logits_BV = self._forward(batch, max(len(row.unread) for row in batch))
+        """One pass that reads the unread tokens of ``batch`` and writes one token for each row."""
+        for row in batch:
+            if row.session.slot is None:
+                row.session.slot = self._slot()
+        most = READ_TOKENS if len(batch) == 1 else max(len(row.unread) for row in batch)
+        logits_BV = self._forward(batch, most)
+        if batch[0].unread:  # a long text, read in part
+            return
         positions = [len(row.session.ids) for row in batch]
         uniforms = [
             uniform(row.request.seed, position) if row.request.sampling.temperature else 0.0
             for row, position in zip(batch, positions, strict=True)
         ]
         tokens = draw(logits_BV[:, : self.vocabulary.size], [row.request.sampling for row in batch], uniforms)
-        done = False
+        done: set[int] = set()
         for row, token in zip(batch, tokens, strict=True):
             row.written.append(token)
             row.unread = [token]
             row.budget -= 1
-            done |= token in row.request.stop or row.budget == 0
-        if done:
-            self._resolve()
-
-    def _resolve(self) -> None:
-        still = []
-        for row in self._writing:
-            if not row.written:
-                still.append(row)
-            elif row.written[-1] in row.request.stop:
+            if token in row.request.stop:
                 row.future.set_result(Completion(tuple(row.written), Finish.STOP))
             elif row.budget == 0:
                 row.future.set_result(Completion(tuple(row.written), row.finish_at_budget))
             else:
-                still.append(row)
-        self._writing = still
+                continue
+            done.add(id(row))
+        if done:
+            self._rows = [row for row in self._rows if id(row) not in done]
+
+    def _slot(self) -> int:
+        """A free slot, a new one, or where memory holds no more that of a session out of the current rows."""
+        if self._free:
+            return self._free.pop()
+        if self._slots == self._most_rows:
+            active = {id(row.session) for row in self._rows[: self._most_rows]}
+            for session in self._sessions.values():
+                if session.slot is not None and id(session) not in active:
+                    slot, session.slot, session.ids = session.slot, None, []
+                    for row in self._rows:
+                        if row.session is session:
+                            row.unread = [*row.request.prefix, *row.written]
+                    return slot
+        self._slots += 1
+        return self._slots - 1
+
+    def _recover(self, batch: list[_Row], error: Exception) -> None:
+        """After a failed pass: for want of memory go on with fewer rows; any other error is of ``batch``."""
+        memory = _is_memory(error)
+        held = sum(session.slot is not None for session in self._sessions.values())
+        if memory or not self._cache.slots:
+            self._forget()
+        if memory:
+            # What did not fit alone was itself the cause: the others may be many again.
+            self._most_rows = held // 2 or None
+            if held > 1:
+                return
+        failed = {id(row) for row in batch}
+        self._rows = [row for row in self._rows if id(row) not in failed]
+        for row in batch:
+            row.session.ids = []
+            self._give(row.future, error)
+
+    def _forget(self) -> None:
+        """Drop the cache; all that was read is to be read again."""
+        self._cache, self._slots, self._free = SlotCache(), 0, []
+        for session in self._sessions.values():
+            session.slot, session.ids = None, []
+        for row in self._rows:
+            row.unread = [*row.request.prefix, *row.written]
 
     def _forward(self, batch: list[_Row], most: int) -> torch.Tensor:
         """Read up to ``most`` unread ids of each row; logits (B, V) after the last of them.
 
-        Rows are aligned at their last token. Padding on the left writes to the scratch slot.
+        Rows are aligned at their last token. Padding on the left writes past the end of what is attended to.
         """
         news = [row.unread[:most] for row in batch]
         T = max(map(len, news))
-        ids, slots, positions = [], [], []
-        for row, new in zip(batch, news, strict=True):
-            pad, start = T - len(new), len(row.session.ids)
-            ids.append([0] * pad + new)
-            slots.append([SCRATCH] * pad + [row.session.slot] * len(new))
-            positions.append([0] * pad + list(range(start, start + len(new))))
-        longest = max(line[-1] for line in positions) + 1
+        starts = [len(row.session.ids) for row in batch]
+        longest = max(start + len(new) for start, new in zip(starts, news, strict=True))
         L = -(-longest // LENGTH_STEP) * LENGTH_STEP
-        self._cache.reserve(self._cache.slots, L)
+        padded = any(len(new) < T for new in news)
+        self._cache.reserve(self._slots, L + padded)
+        ids, positions, write = [], [], []
+        for start, new in zip(starts, news, strict=True):
+            pad, own = T - len(new), range(start, start + len(new))
+            ids.append([0] * pad + new)
+            positions.append([0] * pad + list(own))
+            write.append([L] * pad + list(own))
         positions_BT = torch.tensor(positions, device=self._device)
+        slots_B = torch.tensor([row.session.slot for row in batch], device=self._device)
         self._cache.layout = Layout(
-            slots_B=torch.tensor([row.session.slot for row in batch], device=self._device),
-            write_slots_BT=torch.tensor(slots, device=self._device),
-            write_positions_BT=positions_BT,
+            slots_B=slots_B,
+            write_slots_BT=slots_B[:, None].expand(-1, T),
+            write_positions_BT=torch.tensor(write, device=self._device) if padded else positions_BT,
             length=L,
         )
         output = self._model(
             input_ids=torch.tensor(ids, device=self._device),
-            attention_mask=self._masks(positions_BT, L),
+            attention_mask=self._masks.of(positions_BT, L),
             position_ids=positions_BT,
             past_key_values=self._cache,
             use_cache=True,
@@ -302,82 +372,95 @@ class LocalEngine:
         logits_BV: torch.Tensor = output.logits[:, -1]
         return logits_BV
 
-    def _masks(self, positions_BT: torch.Tensor, L: int) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Which of the L keys each new token attends to, for each kind of layer that the model has."""
-        distance_B1TL = positions_BT[:, None, :, None] - torch.arange(L, device=self._device)
-        causal_B1TL = distance_B1TL >= 0
-        masks = {}
-        for kind in self._mask_kinds:
-            allowed_B1TL = causal_B1TL
-            if kind == "sliding_attention" and self._window is not None:
-                allowed_B1TL = causal_B1TL & (distance_B1TL < self._window)
-            if not self._boolean_mask:
-                dtype = self._model.dtype
-                zero = torch.zeros((), dtype=dtype, device=self._device)
-                allowed_B1TL = torch.where(allowed_B1TL, zero, torch.finfo(dtype).min)
-            masks[kind] = allowed_B1TL
-        return masks if len(masks) > 1 else next(iter(masks.values()))
+    @torch.inference_mode()
+    def _check(self) -> None:
+        """Refuse a model that ignores this engine's masks, positions or cache: its text would be wrong.
+
+        Two texts of random ids, one of them past the end of a short window, are read in two passes in slots;
+        after each pass the logits must be those of the model by itself.
+        """
+        window = self._masks.window
+        length = min(window + 8 if window and window < CHECK_WINDOW else 24, self.context or 24)
+        generator = torch.Generator().manual_seed(0)
+        config = self._model.config.get_text_config()
+        size = min(self.vocabulary.size, getattr(config, "vocab_size", self.vocabulary.size))
+        ids = torch.randint(size, (length,), generator=generator).tolist()
+        first = length // 2 + 1
+        rows = []
+        for slot, text in ((1, ids), (0, ids[::-1][: min(first + 2, length)])):
+            request = CompletionRequest("", text, 1, self.sampling, 0, frozenset())
+            rows.append(_Row(request, Future(), _Session(slot), text, 1, Finish.LENGTH))
+        self._slots = 2
+        try:
+            agreement = 1.0
+            for _ in range(2):
+                ours_BV = self._forward(rows, first)
+                for row, ours_V in zip(rows, ours_BV, strict=True):
+                    read = torch.tensor([row.session.ids], device=self._device)
+                    theirs_V = self._model(input_ids=read, use_cache=False).logits[0, -1]
+                    agreement = min(agreement, _agreement(ours_V[:size].double(), theirs_V[:size].double()))
+            exact = torch.finfo(self._model.dtype).bits >= 32
+            if not agreement >= (1 - CHECK_EXACT if exact else 1 - CHECK_HALF):
+                raise ValueError(f"its logits agree with its own by {agreement:.4f} only")
+        except Exception as error:
+            raise UserError(
+                f"this model cannot be run in this process exactly ({_first_line(error)})",
+                where=f"engine {self.name}",
+                remedy="serve it (vLLM, SGLang) and name it MODEL@URL",
+            ) from error
+        self._forget()
 
     def _score_batch(self) -> None:
-        """Score what waits, as many texts of like length as one pass reads."""
-        self._scores.sort(key=lambda job: len(job.ids))
-        batch = [self._scores.pop()]
-        longest = len(batch[0].ids)
-        while self._scores and longest * (len(batch) + 1) <= READ_TOKENS:
-            batch.append(self._scores.pop())
-        live = [job for job in batch if job.future.set_running_or_notify_cancel()]
+        batch = pop_batch(self._scores, self._score_tokens)
+        live = [job for job in batch if not job.future.cancelled()]
         try:
-            for job, logps in zip(live, self._logps(live), strict=True):
-                job.future.set_result(logps)
+            for job, logps in zip(
+                live, log_probabilities(self._model, live, self.vocabulary.size), strict=True
+            ):
+                with suppress(InvalidStateError):  # cancelled meanwhile
+                    job.future.set_result(logps)
         except Exception as error:  # whatever torch raises belongs to the texts at hand
+            if _is_memory(error) and (len(live) > 1 or self._slots):
+                self._forget()
+                self._score_tokens = max(len(job.ids) for job in live) * (len(live) // 2)
+                self._scores.extend(live)
+                return
             for job in live:
-                if not job.future.done():
-                    job.future.set_exception(self._error(error))
+                self._give(job.future, error)
 
-    def _logps(self, jobs: list[_Score]) -> list[list[float]]:
-        """Log-probabilities of each job's ids from its start on, read in pieces to bound memory."""
-        B, T = len(jobs), max((len(job.ids) for job in jobs), default=0)
-        ids_BT = torch.zeros(B, T, dtype=torch.long, device=self._device)
-        for row, job in enumerate(jobs):
-            ids_BT[row, : len(job.ids)] = torch.tensor(job.ids, device=self._device)
-        piece = max(1, SCORE_LOGITS // max(1, B * self.vocabulary.size))
-        logps: list[list[float]] = [[] for _ in jobs]
-        cache = None
-        for start in range(0, T - 1, piece):
-            # Right padding under a causal mask: no text sees its padding.
-            end = min(start + piece, T - 1)
-            output = self._model(input_ids=ids_BT[:, start:end], past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
-            logps_BTV = output.logits.float().log_softmax(dim=-1)
-            logps_BT = logps_BTV.gather(2, ids_BT[:, start + 1 : end + 1].unsqueeze(2)).squeeze(2)
-            for row, job in enumerate(jobs):
-                first, last = max(job.start - 1, start), min(len(job.ids) - 1, end)
-                if first < last:
-                    logps[row] += logps_BT[row, first - start : last - start].tolist()
-        return logps
+    def _give(self, future: Future[Any], error: Exception) -> None:
+        with suppress(InvalidStateError):  # cancelled, or given before
+            future.set_exception(self._error(error))
 
-    def _fail(self, error: Exception) -> None:
-        """Give ``error`` to everything under way and start afresh."""
-        waiting: list[Future[Any]] = [
-            row.future for row in {id(r): r for r in self._reading + self._writing}.values()
-        ]
-        waiting += [job.future for job in self._scores]
-        self._reading, self._writing, self._scores = [], [], []
-        for session in self._sessions.values():
-            session.ids = []
-        for future in waiting:
-            if not future.done():
-                future.set_exception(self._error(error))
+    def _closing(self) -> EngineError:
+        return EngineError(f"engine {self.name} was closed")
 
     def _error(self, error: Exception) -> EngineError:
         if isinstance(error, EngineError):
             return error
-        memory = isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error).lower()
         return EngineError(
-            f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no message'}",
+            _first_line(error),
             where=f"engine {self.name}",
-            remedy="lower --concurrency, or serve the model and name it MODEL@URL" if memory else "",
+            remedy="lower --concurrency, or serve the model and name it MODEL@URL"
+            if _is_memory(error)
+            else "",
         )
+
+
+def _agreement(ours_V: torch.Tensor, theirs_V: torch.Tensor) -> float:
+    """1 less the distance of the logits, as a share of how much they vary."""
+    ours_V, theirs_V = ours_V - ours_V.mean(), theirs_V - theirs_V.mean()
+    return 1.0 - float((ours_V - theirs_V).norm() / theirs_V.norm().clamp_min(1e-9))
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0] or 'no message'}"
+
+
+def _is_memory(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in str(error).lower()
 
 
 def _common(old: list[int], new: list[int]) -> int:
@@ -393,19 +476,3 @@ def _common(old: list[int], new: list[int]) -> int:
         else:
             high = middle
     return low
-
-
-def _mask_kinds(config: Any, name: str) -> tuple[str, ...]:
-    """The kinds of attention mask that the model's layers want."""
-    kinds = tuple(dict.fromkeys(getattr(config, "layer_types", None) or ()))
-    known = {"full_attention", "sliding_attention"}
-    if any(kind not in known for kind in kinds):
-        raise UserError(
-            f"layers of kind {', '.join(sorted(set(kinds) - known))} keep a state that cannot be cut back",
-            where=f"engine {name}",
-            expected="full or sliding attention in every layer",
-            remedy="serve the model (vLLM, SGLang) and name it MODEL@URL",
-        )
-    if not kinds:
-        kinds = ("sliding_attention",) if getattr(config, "sliding_window", None) else ("full_attention",)
-    return kinds

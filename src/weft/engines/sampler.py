@@ -46,17 +46,36 @@ def _wide(logits_BV: torch.Tensor) -> torch.Tensor:
 
 
 def _draw(logits_BV: torch.Tensor, sampling: Sampling, uniform_B: torch.Tensor) -> torch.Tensor:
-    temperature, top_p, top_k, min_p = sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p
+    """Candidates stand in falling order, tied ones by id: what is drawn does not depend on other rows."""
+    temperature, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
     if not temperature:
         return logits_BV.argmax(dim=-1)
     logps_BV = (logits_BV / temperature).log_softmax(dim=-1)
     if top_k and top_k < logps_BV.shape[1]:
-        logps_BK, ids_BK = logps_BV.topk(top_k, dim=-1)
+        logps_BK, ids_BK = _top(logps_BV, top_k)
         logps_BK = logps_BK.log_softmax(dim=-1)  # top_p is a share of what top_k leaves
-    elif top_p is not None and top_p < 1.0:
-        logps_BK, ids_BK = _likeliest(logps_BV, top_p)
-    else:
-        logps_BK, ids_BK = logps_BV, None
+        return _pick(logps_BK, ids_BK, sampling, uniform_B)
+    if top_p is None or top_p >= 1.0:
+        return _pick(logps_BV, None, sampling, uniform_B)
+    if logps_BV.shape[1] <= HEAD:
+        return _pick(*logps_BV.sort(dim=-1, descending=True, stable=True), sampling, uniform_B)
+    # A longer vocabulary is seldom sorted: only for rows whose nucleus may reach past the likeliest.
+    logps_BK, ids_BK = _in_order(*logps_BV.topk(HEAD, dim=-1))
+    chosen_B = _pick(logps_BK, ids_BK, sampling, uniform_B)
+    # Candidates tied at the last place may have lost others of their kind, so they do not count.
+    sure_BK = logps_BK.double().exp().masked_fill(logps_BK <= logps_BK[:, -1:], 0.0)
+    wide_B = sure_BK.sum(dim=-1) < top_p
+    if bool(wide_B.any()):
+        all_logps, all_ids = logps_BV[wide_B].sort(dim=-1, descending=True, stable=True)
+        chosen_B[wide_B] = _pick(all_logps, all_ids, sampling, uniform_B[wide_B])
+    return chosen_B
+
+
+def _pick(
+    logps_BK: torch.Tensor, ids_BK: torch.Tensor | None, sampling: Sampling, uniform_B: torch.Tensor
+) -> torch.Tensor:
+    """One id for each row among its candidates, which ``top_p`` and ``min_p`` cut further."""
+    top_p, min_p = sampling.top_p, sampling.min_p
     weights_BK = logps_BK.double().exp()
     if ids_BK is not None and top_p is not None and top_p < 1.0:
         before_BK = weights_BK.cumsum(dim=-1) - weights_BK
@@ -72,9 +91,25 @@ def _draw(logits_BV: torch.Tensor, sampling: Sampling, uniform_B: torch.Tensor) 
     return (index_B1 if ids_BK is None else ids_BK.gather(1, index_B1)).squeeze(1)
 
 
-def _likeliest(logps_BV: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Candidates in falling order that hold at least ``top_p``; a whole vocabulary is seldom sorted."""
-    logps_BK, ids_BK = logps_BV.topk(min(HEAD, logps_BV.shape[1]), dim=-1)
-    if bool((logps_BK.exp().sum(dim=-1) >= top_p).all()):
-        return logps_BK, ids_BK
-    return logps_BV.sort(dim=-1, descending=True, stable=True)
+def _top(logps_BV: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``k`` (fewer than V) likeliest of each row; of those tied at the last place, the lowest ids."""
+    logps_BK, ids_BK = logps_BV.topk(k + 1, dim=-1)
+    more_B = logps_BK[:, k] == logps_BK[:, k - 1]
+    logps_BK, ids_BK = logps_BK[:, :k], ids_BK[:, :k].clone()
+    last_B1 = logps_BK[:, -1:]
+    if bool(more_B.any()):
+        all_logps, last = logps_BV[more_B], last_B1[more_B]
+        above, tied = all_logps > last, all_logps == last
+        taken = above | (
+            tied & (tied.cumsum(dim=-1, dtype=torch.int32) <= k - above.sum(dim=-1, keepdim=True))
+        )
+        ids_BK[more_B] = taken.nonzero()[:, 1].view(-1, k)
+        logps_BK = logps_BV.gather(1, ids_BK)
+    return _in_order(logps_BK, ids_BK)
+
+
+def _in_order(logps_BK: torch.Tensor, ids_BK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same candidates in falling order, tied ones by id."""
+    ids_BK, order_BK = ids_BK.sort(dim=-1)
+    logps_BK, falling_BK = logps_BK.gather(1, order_BK).sort(dim=-1, descending=True, stable=True)
+    return logps_BK, ids_BK.gather(1, falling_BK)

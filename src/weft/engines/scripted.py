@@ -176,9 +176,11 @@ class ScriptedEngine:
         request_seconds: float = 0.0,
         token_seconds: float = 0.0,
         faults: Sequence[Fault] = (),
+        digest: str | None = None,
     ) -> None:
+        """Make an engine; ``digest`` identifies the script where it comes from a file."""
         self._script, self._faults = script, tuple(faults)
-        self._seconds = request_seconds, token_seconds
+        self._seconds, self._digest = (request_seconds, token_seconds), digest
         self.name, self.context, self._thinks = name, context, thinks
         self.vocabulary = vocabulary or ScriptedVocabulary()
         render = JinjaRender(_TEMPLATE, {}, where=name)
@@ -215,10 +217,12 @@ class ScriptedEngine:
             request_seconds=data.latency.request,
             token_seconds=data.latency.token,
             faults=[_times(fault) for fault in data.faults],
+            digest=blake2b(data.model_dump_json(exclude={"latency", "faults"}).encode()).hexdigest()[:16],
         )
 
     def describe(self) -> Mapping[str, object]:
-        return {"engine": "scripted", "vocabulary": self.vocabulary.kind, "thinks": self._thinks}
+        said = {"engine": "scripted", "vocabulary": self.vocabulary.kind, "thinks": self._thinks}
+        return said if self._digest is None else {**said, "script": self._digest}
 
     async def complete(self, request: CompletionRequest) -> Completion:
         self.requests.append(request)

@@ -8,13 +8,14 @@
 """
 
 from weft.store.manifest import MANIFEST_VERSION, Manifest, Run, differences, manifest_path, read_manifest
-from weft.store.traces import TraceStore, read_traces, rejected_path
+from weft.store.traces import TraceStore, check_output, read_traces, rejected_path
 
 __all__ = [
     "MANIFEST_VERSION",
     "Manifest",
     "Run",
     "TraceStore",
+    "check_output",
     "differences",
     "manifest_path",
     "read_manifest",

@@ -60,10 +60,18 @@ class Manifest:
     schema: int = MANIFEST_VERSION
 
     @classmethod
-    def create(cls, weft: str, settings: Mapping[str, Any], info: Mapping[str, Any] | None = None) -> Self:
-        """A manifest of now. ``settings`` and ``info`` hold what JSON can hold."""
+    def create(
+        cls,
+        weft: str,
+        settings: Mapping[str, Any],
+        info: Mapping[str, Any] | None = None,
+        *,
+        date: str | None = None,
+    ) -> Self:
+        """A manifest of now. ``settings`` and ``info`` hold what JSON can hold; ``date`` is what templates
+        were given as today, else the day of now."""
         created = utc_now()
-        return cls(weft, _as_json(settings), _as_json(info or {}), created, date=created[:10])
+        return cls(weft, _as_json(settings), _as_json(info or {}), created, date=date or created[:10])
 
 
 def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +125,10 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
             else:
                 lines += differences(old, new, path)
         return lines
-    if before == now and isinstance(before, bool) == isinstance(now, bool):
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        if not any(differences(old, new) for old, new in zip(before, now, strict=True)):
+            return []
+    elif before == now and isinstance(before, bool) == isinstance(now, bool):
         return []
     return [f"{name}: {_shown(before, now)} before, {_shown(now, before)} now"]
 

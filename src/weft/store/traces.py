@@ -103,6 +103,51 @@ def read_traces(path: Path) -> Iterator[Trace]:
                 raise _bad_row(path, number, error) from error
 
 
+def check_output(path: Path) -> None:
+    """Find out, without writing anything, what would keep a run from writing to ``path``; cheap, for use
+    before models are loaded.
+
+    Raises:
+        UserError: it is no ``.jsonl`` file, or cannot be written, or another run writes to it.
+    """
+    _check_name(path)
+    with writing(path):
+        if path.exists():
+            file = os.open(path, os.O_RDWR | os.O_APPEND)
+            try:
+                _lock(file, path)
+            finally:
+                os.close(file)
+            return
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _check_name(path: Path) -> None:
+    if path.suffix != ".jsonl":
+        raise UserError("not a .jsonl file", where=str(path), remedy=f"call the output {path.name}.jsonl")
+
+
+def _lock(file: int, path: Path) -> None:
+    """Lock an open file until it is closed; without effect where there are no locks."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            "another weft run is writing to this output",
+            where=str(path),
+            remedy="wait until it has ended or end it (and what it started), or choose another output",
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            raise
+
+
 class TraceStore:
     """The traces of one output, open for one run. A context manager: leaving it ends the run."""
 
@@ -124,8 +169,7 @@ class TraceStore:
                 there is not Weft's, or the folder cannot be written.
             RunError: the disk is full or fails.
         """
-        if path.suffix != ".jsonl":
-            raise UserError("not a .jsonl file", where=str(path), remedy=f"call the output {path.name}.jsonl")
+        _check_name(path)
         self._paths = {True: path, False: rejected_path(path)}
         self._files: dict[bool, int] = {}
         self._done: dict[int, int] = {}
@@ -136,7 +180,7 @@ class TraceStore:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._open(True)
-                self._lock()
+                _lock(self._files[True], path)
                 if overwrite:
                     os.ftruncate(self._files[True], 0)
                     self._paths[False].unlink(missing_ok=True)
@@ -234,21 +278,6 @@ class TraceStore:
     def _close_files(self) -> None:
         while self._files:
             os.close(self._files.popitem()[1])
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._files[True], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                "another weft run is writing to this output",
-                where=str(self._paths[True]),
-                remedy="wait until it has ended or end it (and what it started), or choose another output",
-            ) from error
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
-                raise
 
     def _begin(self, now: Manifest) -> None:
         """Take over the manifest that is there, if its settings are those of now, and add this run."""

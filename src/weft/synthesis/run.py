@@ -71,13 +71,18 @@ class Synthesis:
             template: the student's; it gives the training row its form.
             samples: traces per prompt.
             concurrency: traces under way at a time.
-            most_errors: engine errors in a row that end the run.
+            most_errors: engine errors in a row that end the run; at least twice ``concurrency``, because one
+                failure of an engine may fail every trace that is under way.
         """
         self._write, self._template, self._provenance = write, template, provenance
         self._store, self._samples, self._concurrency = store, samples, concurrency
-        self._most_errors, self._errors_in_a_row = most_errors, 0
+        self._most_errors = max(most_errors, 2 * concurrency)
+        self._errors_in_a_row, self._told = 0, False
         self._observer = observer or Silence()
         self._arguments = json.dumps(template.arguments, sort_keys=True, default=str)
+        self._thinking_field = (
+            template.completion("thinking", "response")[0].thinking_field if template.thinking else None
+        )
 
     async def run(self, prompts: Iterable[Prompt]) -> None:
         """Write all traces that are not finished yet.
@@ -105,14 +110,22 @@ class Synthesis:
 
     def _tasks(self, prompts: Iterable[Prompt]) -> Iterator[Task]:
         for prompt in prompts:
-            # The row carries the messages as the student's template takes them.
-            taken = replace(prompt, messages=self._template.messages(prompt.messages))
             for sample in range(self._samples):
-                trace = sample_id(taken, sample)
-                if self._store.is_done(trace, taken):
+                trace = sample_id(prompt, sample)
+                if self._store.is_done(trace, self._taken(prompt)):
                     self._observer.skipped()
                 else:
-                    yield Task(trace, taken, sample)
+                    yield Task(trace, prompt, sample)
+
+    def _taken(self, prompt: Prompt) -> Prompt:
+        """The prompt as rows carry it: its messages as the student's template takes them, with earlier
+        thinking under that template's key. The engines get it as it was given."""
+        field = self._thinking_field
+        messages = (
+            replace(message, thinking_field=field) if field and message.thinking is not None else message
+            for message in self._template.messages(prompt.messages)
+        )
+        return replace(prompt, messages=tuple(messages))
 
     async def _one(self, task: Task) -> None:
         trace = self._trace(task, await self._write(task))
@@ -122,6 +135,9 @@ class Synthesis:
             self._errors_in_a_row = 0
             return
         self._errors_in_a_row += 1
+        if not self._told:
+            self._told = True
+            self._observer.noted(f"the first engine error, in {trace.id}: {trace.reason}")
         if self._errors_in_a_row >= self._most_errors:
             raise RunError(
                 f"{self._errors_in_a_row} engine errors in a row, the last: {trace.reason}",
@@ -130,16 +146,20 @@ class Synthesis:
 
     def _trace(self, task: Task, draft: Draft) -> Trace:
         thinking = draft.thinking if draft.thinking_spans else ""
+        completion, training_template = (
+            Message("assistant", draft.response, thinking, "reasoning_content"),
+            None,
+        )
         if draft.ending.status is Status.COMPLETE:
             completion, training_template = self._template.completion(thinking, draft.response)
-        else:
-            completion, training_template = (
-                Message("assistant", draft.response, thinking, "reasoning_content"),
-                None,
+        if self._thinking_field:
+            # The key is in every row: columns keep one type from the first row of a file to the last.
+            completion = replace(
+                completion, thinking=completion.thinking or "", thinking_field=self._thinking_field
             )
         return Trace(
             id=task.trace,
-            prompt=task.prompt,
+            prompt=self._taken(task.prompt),
             sample=task.sample,
             status=draft.ending.status,
             reason=draft.ending.reason,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from weft.boundary.opening import NAMES
 from weft.engines.opening import MICRO, EngineSettings
 from weft.records import Author, Sampling
 from weft.synthesis.cooperate import Limits
@@ -19,12 +21,12 @@ class _Settings(BaseModel):
 class SamplingSettings(_Settings):
     """How tokens are drawn; what is left out is the model's own ``generation_config``."""
 
-    temperature: float | None = Field(None, ge=0)
+    temperature: float | None = Field(None, ge=0, allow_inf_nan=False)
     """0 is greedy."""
-    top_p: float | None = Field(None, gt=0, le=1)
+    top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     top_k: int | None = Field(None, ge=0)
     """0 is off."""
-    min_p: float | None = Field(None, ge=0, lt=1)
+    min_p: float | None = Field(None, ge=0, lt=1, allow_inf_nan=False)
 
     def record(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
@@ -47,6 +49,13 @@ class BoundarySettings(_Settings):
 
     student: str = "auto"
     teacher: str = "auto"
+
+    @field_validator("student", "teacher")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in (*NAMES, "auto"):
+            raise ValueError(f"no boundary {name!r}; there are {' or '.join(NAMES)}, and auto")
+        return name
 
 
 class SynthesisSettings(_Settings):
@@ -72,7 +81,8 @@ class SynthesisSettings(_Settings):
     concurrency: int = Field(32, ge=1)
     """Traces under way at a time."""
     most_errors: int = Field(20, ge=1)
-    """Engine errors in a row that end the run."""
+    """Engine errors in a row that end the run; never fewer than two for each trace under way, because one
+    failure of an engine may fail them all at once."""
 
     @field_validator("student", "teacher", mode="before")
     @classmethod
@@ -80,11 +90,11 @@ class SynthesisSettings(_Settings):
         """An engine may be given by its name alone."""
         return {"name": value} if isinstance(value, str) else value
 
-    @field_validator("step")
+    @field_validator("step", mode="before")
     @classmethod
-    def _positive(cls, value: int | Literal["auto"]) -> int | Literal["auto"]:
-        if value != "auto" and value < 1:
-            raise ValueError("a step of at least 1 token, or auto")
+    def _positive(cls, value: Any) -> Any:
+        if value != "auto" and not re.fullmatch("0*[1-9][0-9]*", str(value)):
+            raise ValueError(f"a whole number of tokens, at least 1, or auto; not {value!r}")
         return value
 
     @model_validator(mode="after")
@@ -93,8 +103,6 @@ class SynthesisSettings(_Settings):
             raise ValueError(
                 f"{self.strategy} needs a teacher; name one by --teacher, or choose student-only"
             )
-        for author in Author:
-            self.boundary_of(author)
         return self
 
     @property
@@ -119,14 +127,11 @@ class SynthesisSettings(_Settings):
         return "oracle" if micro else "lexicon"
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the text, as JSON values: a run that goes on must agree in all of it."""
+        """What decides the text beside engines and sampling, as JSON values: a run that goes on must agree in
+        all of it. What an engine is called decides nothing; what it turns out to be does."""
         settings = self.model_dump(
-            mode="json", exclude={"concurrency", "most_errors", "step", "sampling", "samples", "boundary"}
+            mode="json", include={"strategy", "answer_by", "score_samples", "limits", "seed"}
         )
-        for author in ("student", "teacher"):
-            settings.pop(f"{author}_sampling")
-            if settings[author] is not None:
-                settings[author].pop("device")
         if self.strategy is not Strategy.TESSY:
             settings.pop("answer_by")
         else:

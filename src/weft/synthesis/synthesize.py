@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import weft
 from weft.boundary.opening import open_boundary
 from weft.engines.base import Engine
 from weft.engines.opening import open_engine
+from weft.errors import UserError
 from weft.prompts import PromptSource
-from weft.records import Author, Provenance, Status
-from weft.store import Manifest, TraceStore, read_manifest
+from weft.records import Author, Message, Provenance, Status
+from weft.store import Manifest, TraceStore, check_output, read_manifest
 from weft.synthesis.cooperate import Cooperation
 from weft.synthesis.run import Observer, Silence, Synthesis
 from weft.synthesis.settings import SynthesisSettings
 from weft.synthesis.strategies import Strategy, writer
+
+PROBE = (Message("user", "probe"),)
+CONVERSATION = (Message("system", "be brief"), *PROBE, Message("assistant", "answer"), *PROBE)
+"""What every engine's template renders for the manifest: if the text changes, so does the template."""
 
 
 def synthesize(
@@ -42,6 +50,7 @@ def synthesize(
         RunError: the disk or an engine fails for good; what was finished is on disk.
     """
     observer = observer or Silence()
+    check_output(output)
     boundaries = {author: open_boundary(settings.boundary_of(author)) for author in Author}
     created = None if overwrite else read_manifest(output)
     today = datetime.datetime.now(datetime.UTC).date()
@@ -62,9 +71,9 @@ def synthesize(
             watch=observer.generated,
         )
         student = engines[Author.STUDENT]
-        if models.has_thinking:
-            # A template whose rows would lose their thinking is found out before anything is written.
-            student.template.completion("thinking", "response")
+        # A template whose rows would lose their thinking is found out before anything is written.
+        thinking = "thinking" if models.has_thinking else ""
+        completion, training_template = student.template.completion(thinking, "response")
         write = writer(
             settings.strategy, models, answer_by=settings.answer_by, score_samples=settings.score_samples
         )
@@ -72,7 +81,8 @@ def synthesize(
             **settings.deciding(),
             "sampling": {author.value: asdict(sampling[author]) for author in engines},
             "has_thinking": models.has_thinking,
-            "weights": {author.value: engines[author].describe().get("weights") for author in engines},
+            "row": {"completion": completion.to_dict(), "training_template": training_template},
+            "engines": {author.value: _facts(engines[author]) for author in engines},
             "vocabularies": {author.value: engines[author].vocabulary.fingerprint[:16] for author in engines},
         }
         info = {
@@ -85,7 +95,7 @@ def synthesize(
             "python": platform.python_version(),
             "platform": platform.platform(),
         }
-        manifest = Manifest.create(weft.__version__, deciding, info)
+        manifest = Manifest.create(weft.__version__, deciding, info, date=date.isoformat())
         store = stack.enter_context(TraceStore(output, manifest, overwrite=overwrite))
         for note in store.repaired:
             observer.noted(note)
@@ -110,3 +120,24 @@ def synthesize(
         )
         asyncio.run(run.run(prompts))
         return store.complete > 0 and not store.counts[Status.ENGINE_ERROR]
+
+
+def _facts(engine: Engine) -> Mapping[str, Any]:
+    """What decides the text that an engine writes, whatever it is called and wherever it lies.
+
+    The template is known by what it renders, so that a refusal can show where two templates differ.
+    """
+    template, said = engine.template, engine.describe()
+    rendered = [template.prompt(PROBE), template.unthinking_prompt(PROBE)]
+    try:
+        rendered.append(template.prompt(CONVERSATION))
+    except UserError as error:  # not every template takes all roles
+        rendered.append(error.what)
+    thinking = template.thinking
+    return {
+        **{name: said[name] for name in ("weights", "dtype", "script") if name in said},
+        "chat_template": [*rendered, thinking.closing if thinking else "", template.end],
+        "template_arguments": json.loads(json.dumps(template.arguments, default=str)),
+        "end_ids": sorted(engine.end_ids),
+        "context": engine.context,
+    }
