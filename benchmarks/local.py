@@ -53,9 +53,7 @@ def engines() -> dict[Author, LocalEngine]:
     opened = {}
     for author in Author:
         engine = open_engine(
-            EngineSettings(
-                name=f"micro:{author}"
-            ),
+            EngineSettings(name=f"micro:{author}"),
             date=datetime.date.today(),
         )
         assert isinstance(engine, LocalEngine)

@@ -228,7 +228,7 @@ def test_engine_errors_are_tried_again(
     assert main(["synth", *files]) == 0
     said = values(capsys.readouterr().err)
     assert said["complete"] == "1 in this run"
-    assert "engine errors" in said["note"]
+    assert "1 taken out, to be tried again" in said["note"]
 
 
 def test_a_run_that_cannot_go_on_says_what_is_kept(
@@ -509,3 +509,42 @@ def test_speed_is_that_of_the_last_seconds() -> None:
     assert tally.speed == pytest.approx(10, rel=0.1)
     clock.now = 1000.0
     assert tally.speed == 0
+
+
+def test_a_file_that_is_not_wefts_is_never_overwritten(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "two plus two"}\n')
+    script = tmp_path / "s.json"
+    script.write_text('{"scripts": [{"thinking": "Okay, so", "response": "4"}]}')
+    before = prompts.read_bytes()
+    for output in (prompts, tmp_path / "own.jsonl", tmp_path / "a.rejected.jsonl"):
+        if output != prompts:
+            output.write_text("precious\n")
+        said = output.read_bytes()
+        engine = f"scripted:{script}"
+        code = main(
+            [
+                "synth",
+                str(prompts),
+                "--student",
+                engine,
+                "--teacher",
+                engine,
+                "-o",
+                str(output),
+                "--overwrite",
+                "-q",
+            ]
+        )
+        assert code == 2
+        assert output.read_bytes() == said
+    assert prompts.read_bytes() == before
+
+
+def test_another_engine_on_the_command_line_keeps_nothing_of_the_files(tmp_path: Path) -> None:
+    from weft.cli.settings import read_settings
+
+    config = tmp_path / "c.yaml"
+    config.write_text("student: {name: a, revision: r, dtype: float16}\nstrategy: student-only\n")
+    assert read_settings(config, {"student": {"name": "b"}}).student.revision is None
+    assert read_settings(config, {"student": {"name": None, "dtype": "float32"}}).student.revision == "r"

@@ -254,6 +254,28 @@ def test_want_of_memory_lets_fewer_texts_go_on_at_a_time(
     asyncio.run(run())
 
 
+def test_only_the_text_that_does_not_fit_alone_fails(
+    fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(batch: list[Any]) -> None:
+        if any(row.request.session == "big" for row in batch):
+            raise torch.OutOfMemoryError("out of memory")
+
+    async def run() -> None:
+        starts = prompts(fresh, 6)
+        alone = [(await ask(fresh, f"a{i}", start, 20, WARM)).ids for i, start in enumerate(starts)]
+        failing(monkeypatch, fresh, full)
+        others = [ask(fresh, f"b{i}", start, 20, WARM) for i, start in enumerate(starts)]
+        big, *small = await soon(
+            asyncio.gather(ask(fresh, "big", starts[0], 20), *others, return_exceptions=True)
+        )
+        assert isinstance(big, EngineError)
+        assert [completion.ids for completion in small] == alone
+        assert fresh._most_rows is None
+
+    asyncio.run(run())
+
+
 def test_other_errors_are_of_the_rows_of_their_pass(
     fresh: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -562,3 +584,46 @@ def test_common_start() -> None:
         length = _common(old, new)
         assert old[:length] == new[:length]
         assert length == min(len(old), len(new)) or old[length] != new[length]
+
+
+def test_logits_that_are_no_numbers_fail_their_request_alone(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = prompts(engine, 2)
+    right = asyncio.run(ask(engine, "right before", starts[0], 5)).ids
+    forward = engine._forward
+
+    def overflowing(batch: list[Any], most: int) -> torch.Tensor:
+        logits = forward(batch, most)
+        for index, row in enumerate(batch):
+            if row.request.session == "overflowing":
+                logits[index] = float("nan")
+        return logits
+
+    monkeypatch.setattr(engine, "_forward", overflowing)
+
+    async def both() -> list[Any]:
+        asked = (ask(engine, "overflowing", starts[1], 5), ask(engine, "right", starts[0], 5))
+        return list(await asyncio.gather(*asked, return_exceptions=True))
+
+    failed, whole = asyncio.run(both())
+    assert isinstance(failed, EngineError)
+    assert "not finite" in str(failed)
+    assert whole.ids == right
+
+
+def test_broken_folders_are_the_users_to_mend(tmp_path: Path) -> None:
+    spoilers: list[tuple[str, Callable[[Path], object]]] = [
+        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("model.safetensors", lambda path: path.rename(path.with_name("pytorch_model.bin"))),
+        ("tokenizer.json", lambda path: path.write_text("{")),
+    ]
+    for name, spoil in spoilers:
+        folder = tmp_path / f"{name}{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for file in model_path("student").iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        spoil(folder / name)
+        with pytest.raises(UserError) as refusal:
+            open_engine(EngineSettings(name=str(folder)), date=TODAY)
+        assert "folder is complete" in refusal.value.remedy

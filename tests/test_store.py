@@ -150,7 +150,7 @@ def test_engine_errors_are_tried_again_and_other_rejects_stay(path: Path) -> Non
         store.append(trace_of(IDS[1], Status.LENGTH))
         assert not store.is_done(IDS[0], prompt_of(IDS[0]))
     with TraceStore(path, manifest()) as store:
-        assert "took out 1 engine errors" in store.repaired[0]
+        assert "1 taken out" in store.repaired[0]
         assert store.counts == {Status.LENGTH: 1}
         assert not store.is_done(IDS[0], prompt_of(IDS[0]))
         assert store.is_done(IDS[1], prompt_of(IDS[1]))

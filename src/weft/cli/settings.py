@@ -58,11 +58,17 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             old = merged.get(key) or {}
             if key in ("student", "teacher") and isinstance(old, str):
                 old = {"name": old}
+            if _name(old) is not None and value.get("name") not in (None, _name(old)):
+                old = {}  # another model: what was said of the former does not hold
             if isinstance(old, Mapping) and (inner := _merged(old, value)):
                 merged[key] = inner
         elif value is not None:
             merged[key] = value
     return merged
+
+
+def _name(engine: Any) -> Any:
+    return engine.get("name") if isinstance(engine, Mapping) else None
 
 
 FLAGS = {

@@ -20,7 +20,7 @@ from weft.chat import ChatTemplate
 from weft.engines.local import LocalEngine
 from weft.engines.opening import EngineSettings
 from weft.errors import UserError
-from weft.records import Sampling
+from weft.records import Message, Sampling
 from weft.vocabulary import TokenizerVocabulary
 
 TINY = 30_000_000
@@ -46,6 +46,15 @@ def load_local(settings: EngineSettings, folder: str, *, date: datetime.date) ->
         tags=settings.thinking_tags,
         where=where,
     )
+    if "probe" not in vocabulary.decode(
+        vocabulary.encode_template(template.prompt([Message("user", "probe")]))
+    ):
+        raise UserError(
+            "the tokenizer does not spell its own chat template's prompt",
+            where=where,
+            expected="tokenizer.json, or another tokenizer's files, beside the weights",
+            remedy="copy them from the model that the folder was made from",
+        )
     device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype: Any = settings.dtype
     if dtype == "auto" and device == "cpu":
@@ -74,12 +83,14 @@ def load_local(settings: EngineSettings, folder: str, *, date: datetime.date) ->
 def _loaded(kind: Any, what: str, settings: EngineSettings, folder: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(folder, revision=settings.revision, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError) as error:
+    except Exception as error:  # a folder may hold anything, and each part of it fails in its own way
+        here = "check that the folder is complete; pickled weights (.bin) are not loaded"
+        hub = "check the name; private models need HF_TOKEN, and HF_HUB_OFFLINE keeps from downloading"
         raise UserError(
             f"the {what} cannot be loaded: {_first_line(error)}",
             where=f"engine {settings.name}",
             expected="a hub id or folder with config.json, *.safetensors and tokenizer.json",
-            remedy="check the name; private models need HF_TOKEN, and HF_HUB_OFFLINE keeps from downloading",
+            remedy=here if Path(folder).is_dir() else hub,
         ) from error
 
 

@@ -270,6 +270,7 @@ class LocalEngine:
         logits_BV = self._forward(batch, most)
         if batch[0].unread:  # a long text, read in part
             return
+        batch, logits_BV = self._finite(batch, logits_BV)
         positions = [len(row.session.ids) for row in batch]
         uniforms = [
             uniform(row.request.seed, position) if row.request.sampling.temperature else 0.0
@@ -290,6 +291,23 @@ class LocalEngine:
             done.add(id(row))
         if done:
             self._rows = [row for row in self._rows if id(row) not in done]
+
+    def _finite(self, batch: list[_Row], logits_BV: torch.Tensor) -> tuple[list[_Row], torch.Tensor]:
+        """The rows whose logits are numbers; the others fail, since a token drawn from them means nothing."""
+        finite = logits_BV.amax(dim=1).isfinite().tolist()
+        if all(finite):
+            return batch, logits_BV
+        error = EngineError(
+            "the model's logits are not finite",
+            where=f"engine {self.name}",
+            remedy="try --student-dtype (or --teacher-dtype) float32, or bfloat16 in place of float16",
+        )
+        whole = [row for row, ok in zip(batch, finite, strict=True) if ok]
+        broken = {id(row): row for row, ok in zip(batch, finite, strict=True) if not ok}
+        for row in broken.values():
+            self._give(row.future, error)
+        self._rows = [row for row in self._rows if id(row) not in broken]
+        return whole, logits_BV[torch.tensor(finite, device=logits_BV.device)]
 
     def _slot(self) -> int:
         """A free slot, a new one, or where memory holds no more that of a session out of the current rows."""

@@ -128,7 +128,28 @@ def check_output(path: Path) -> None:
 
 def _check_name(path: Path) -> None:
     if path.suffix != ".jsonl":
-        raise UserError("not a .jsonl file", where=str(path), remedy=f"call the output {path.name}.jsonl")
+        raise UserError(
+            "not a .jsonl file", where=str(path), remedy=f"call the output {path.with_suffix('.jsonl').name}"
+        )
+    if path.name.endswith(".rejected.jsonl"):
+        raise UserError(
+            "the name of another output's rejected traces", where=str(path), remedy="choose another name"
+        )
+
+
+def _check_ours(path: Path) -> None:
+    """A file is only overwritten if Weft wrote it: it has a manifest, or its first line is a trace."""
+    if manifest_path(path).exists() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        try:
+            Trace.from_row(json.loads(file.readline()))
+        except (ValueError, AttributeError) as error:
+            raise UserError(
+                "this file is not one that Weft wrote; it is not overwritten",
+                where=str(path),
+                remedy="choose another output",
+            ) from error
 
 
 def _lock(file: int, path: Path) -> None:
@@ -182,6 +203,7 @@ class TraceStore:
                 self._open(True)
                 _lock(self._files[True], path)
                 if overwrite:
+                    _check_ours(path)
                     os.ftruncate(self._files[True], 0)
                     self._paths[False].unlink(missing_ok=True)
                     manifest_path(path).unlink(missing_ok=True)
@@ -314,7 +336,8 @@ class TraceStore:
             dropped: set[int] = set()
             for number, trace in _whole_lines(path, notes.append):
                 key = _hash64(trace.id)
-                if not complete and (trace.status is Status.ENGINE_ERROR or key in self._done):
+                again = trace.status is Status.ENGINE_ERROR or key in self._done
+                if not complete and trace.status is not Status.COMPLETE and again:
                     dropped.add(number)
                     continue
                 if key in self._done or complete is not (trace.status is Status.COMPLETE):
@@ -328,7 +351,7 @@ class TraceStore:
             if dropped:
                 with path.open("rb") as file:
                     replace_file(path, (line for number, line in enumerate(file, 1) if number not in dropped))
-                notes.append(f"{path}: took out {len(dropped)} engine errors, to be tried again, or doubles")
+                notes.append(f"{path}: {len(dropped)} taken out, to be tried again or complete by now")
         self.repaired = tuple(notes)
 
     def _write(self, file: int, line: bytes) -> None:

@@ -52,6 +52,10 @@ def synthesize(
     observer = observer or Silence()
     check_output(output)
     boundaries = {author: open_boundary(settings.boundary_of(author)) for author in Author}
+    if output.exists() and Path(prompts.name).exists() and output.samefile(prompts.name):
+        raise UserError(
+            "the output is the file of the prompts", where=str(output), remedy="choose another output"
+        )
     created = None if overwrite else read_manifest(output)
     today = datetime.datetime.now(datetime.UTC).date()
     date = datetime.date.fromisoformat(created.date) if created else today
