@@ -109,9 +109,10 @@ class LocalEngine:
         self.end_ids = end_ids
         self.sampling = sampling
         self.request_tokens = 1.0
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        on_cpu = self._device.type == "cpu"
-        self._merge_tokens = int(MERGE_FLOPS / (2 * parameters)) if on_cpu else MERGE_TOKENS
+        layers, heads = config.num_hidden_layers, config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // heads
+        self._attended = layers * heads * size
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
         self.context: int | None = getattr(config, "max_position_embeddings", None)
         self._description = dict(description)
         self._cache = SlotCache()
@@ -252,7 +253,8 @@ class LocalEngine:
             return writing
         # One pass for both, padded to one length, where that is cheaper than one after the other.
         lengths = [len(row.unread) for row in active]
-        if writing and len(lengths) * max(lengths) - sum(lengths) <= self._merge_tokens:
+        padding = len(lengths) * max(lengths) - sum(lengths)
+        if writing and padding <= self._most_padding(max(len(row.session.ids) for row in active)):
             return [*writing, *reading]
         batch: list[_Row] = []
         for row in reading:
@@ -260,6 +262,13 @@ class LocalEngine:
                 break
             batch.append(row)
         return batch
+
+    def _most_padding(self, length: int) -> int:
+        """Most tokens of padding that cost less than another pass, where texts are ``length`` tokens long."""
+        if self._device.type != "cpu":
+            return MERGE_TOKENS
+        # Two operations for each weight, four for each key and each dimension of a head.
+        return int(MERGE_FLOPS / (2 * self._parameters + 4 * self._attended * length))
 
     def _step(self, batch: list[_Row]) -> None:
         """One pass that reads the unread tokens of ``batch`` and writes one token for each row."""

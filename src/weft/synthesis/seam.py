@@ -50,6 +50,10 @@ _CLUSTER_START = regex.compile(
     r"(?r)[\p{GCB=Other}--[\p{Extended_Pictographic}\p{InCB=Consonant}]]", regex.VERSION1
 )
 
+# No cluster, flag or run of marks reaches over these, and half a tail is more than two bases and their marks.
+_FRESH = regex.compile(r"[A-Za-z \p{Han}]")
+_TAIL = 128
+
 # Whether a boundary lies after "3." or "can'" depends on what follows; these stand for all that could:
 # a letter, a digit, a Hebrew letter (rules WB6-7c, WB11-12), and a mark that none of the rules see.
 _CONTINUATIONS = ("a", "1", "א", " ")
@@ -77,9 +81,19 @@ def breaks(left: str, right: str, *, final: bool) -> bool | None:
 def _breaks(left: str, right: str) -> bool:
     if not left or not right:
         return True
+    left = _recent(left)
     text, position = left + right, len(left)
     if _INSIDE_WORD.match(text, position) is not None:
         return False
     start = _CLUSTER_START.search(text, 0, position)
     graphemes = _GRAPHEME.finditer(text, start.start() if start else 0)
     return any(match.end() == position for match in graphemes)
+
+
+def _recent(left: str) -> str:
+    """As much of the end of ``left`` as any rule looks back over: from where everything starts anew."""
+    tail = left[-_TAIL:]
+    if len(tail) < _TAIL:
+        return left
+    fresh = _FRESH.search(tail, 0, _TAIL // 2)
+    return tail[fresh.start() :] if fresh else left
