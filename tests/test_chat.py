@@ -365,6 +365,6 @@ def test_templates_are_chosen_by_name_or_given_as_text() -> None:
     several.chat_template = None
     with pytest.raises(UserError, match=r"models/base: no chat template") as caught:
         ChatTemplate.from_tokenizer(several, where="models/base")
-    assert "--chat-template" in caught.value.remedy
+    assert "--student-chat-template" in caught.value.remedy
     with pytest.raises(UserError, match="line 1"):
         ChatTemplate.from_tokenizer(several, template="{% if %}")

@@ -285,7 +285,9 @@ def test_other_errors_are_of_the_rows_of_their_pass(
 
     async def run() -> None:
         (start,) = prompts(fresh, 1)
-        monkeypatch.setattr(fresh, "_merge_tokens", 0)  # reading and writing do not share a pass
+        monkeypatch.setattr(
+            fresh, "_most_padding", lambda length: -1
+        )  # reading and writing do not share a pass
         right = (await ask(fresh, "right", start, 300)).ids
         failing(monkeypatch, fresh, fail)
         good = asyncio.ensure_future(ask(fresh, "good", start, 300))
