@@ -19,7 +19,8 @@ from weft.micro.curriculum import completion_text, opening_words
 from weft.micro.oracle import is_style, split_words
 from weft.micro.styles import ORDINALS, Style, write_exposed_trace, write_trace
 from weft.micro.tasks import DIFFICULTIES, TASKS, Problem, make_problem
-from weft.micro.world import SPLITS, reference_prompt
+from weft.micro.world import SPLITS
+from weft.synthesis.strategies import REFERENCE
 
 STYLES: tuple[Style, ...] = ("student", "teacher", "plain")
 
@@ -231,7 +232,7 @@ def test_the_template_marks_the_assistants_tokens(tokenizer: PreTrainedTokenizer
 
 
 def test_a_reference_stands_between_question_and_request() -> None:
-    text = reference_prompt("Q?", "T\n\nA")
+    text = REFERENCE.format(question="Q?", reference="T\n\nA")
     assert text == (
         "Q?\n\nA reference solution by another author:\nT\n\nA"
         "\n\nSolve the problem yourself, in your own words."

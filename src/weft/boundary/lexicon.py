@@ -44,6 +44,7 @@ CHINESE = """
 
 _LONGEST = 64
 """Characters: longer than any phrase with its punctuation, so that no answer depends on what lies before."""
+_UNFINISHED = regex.compile(r"[\p{L}\p{N}]+\Z")
 _SPACE = r"\s{1,2}"
 _AFTER = r"\s{0,2}[,.;:!?…，。；：！？、—-]{0,8}"
 
@@ -101,7 +102,7 @@ class Lexicon:
         """Whether the text from ``start`` on is the beginning of a phrase that is not complete yet."""
         if any(p and p.fullmatch(text, start, partial=True) for p in (self._phrase, self._cjk)):
             return True
-        word = regex.compile(r"[\p{L}\p{N}]+\Z").match(text, start)
+        word = _UNFINISHED.match(text, start)
         return word is not None and (start == 0 or not text[start - 1].isalnum())
 
     def release(self, trace: str) -> None:

@@ -218,15 +218,17 @@ def _row(strategy: str, traces: Sequence[Trace], asked: int, student: Engine, se
 async def _score(student: Engine, traces: Sequence[Trace]) -> list[float]:
     """Log-probabilities in nats of all tokens of all traces, as the student is trained to write them."""
     from weft.engines.base import Scorer
+    from weft.records import Author
+    from weft.synthesis.cooperate import Cooperation, Limits
 
     assert isinstance(student, Scorer)
-    vocabulary, template = student.vocabulary, student.template
-    closing = vocabulary.encode_template(template.thinking.closing) if template.thinking else []
+    alone = Cooperation(
+        {Author.STUDENT: student}, boundaries={}, sampling={}, limits=Limits(0, 0, 0), step=None, seed=0
+    )
     jobs = []
     for trace in traces:
-        prompt = vocabulary.encode_template(template.prompt(trace.prompt.messages))
-        text = [*vocabulary.encode(trace.thinking), *closing, *vocabulary.encode(trace.response)]
-        jobs.append(student.score(prompt, text))
+        prompt = alone.prompt(Author.STUDENT, trace.prompt.messages)
+        jobs.append(student.score(prompt, alone.spell(Author.STUDENT, trace.thinking, trace.response)))
     return [logp for logps in await asyncio.gather(*jobs) for logp in logps]
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 from weft.micro.oracle import is_style, split_words
 from weft.micro.styles import GoldTrace, Style, write_exposed_trace, write_trace
 from weft.micro.tasks import DIFFICULTIES, Problem, Task, exact_times, guessed_times, make_problem
-from weft.micro.world import reference_prompt
+from weft.synthesis.strategies import REFERENCE
 
 Author = Literal["student", "teacher"]
 RenderPrompt = Callable[[str, str, bool], str]
@@ -109,5 +109,6 @@ def _with_reference(
     author: Author, problem: Problem, rng: Random, render: RenderPrompt, system: str
 ) -> Example:
     other: Style = "teacher" if author == "student" else "student"
-    question = reference_prompt(problem.question, write_trace(problem, other, rng).text)
+    reference = write_trace(problem, other, rng).text
+    question = REFERENCE.format(question=problem.question, reference=reference)
     return Example(render(question, system, True), completion_text(write_trace(problem, author, rng)))

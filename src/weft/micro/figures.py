@@ -36,8 +36,8 @@ from weft.micro.world import (
     draw_problem,
     is_correct,
     make_prompts,
-    reference_prompt,
 )
+from weft.synthesis.strategies import REFERENCE
 
 TEMPERATURE = 0.7
 MEASURING_SEED = 90_001
@@ -199,7 +199,8 @@ def _with_reference(student: Writer, prompts: Sequence[MicroPrompt]) -> Rate:
         problem = draw_problem("finetune", rng)
         if problem.question in questions:
             reference = write_trace(problem, "teacher", rng).text
-            contexts.append(chat_prompt(student, reference_prompt(problem.question, reference)))
+            question = REFERENCE.format(question=problem.question, reference=reference)
+            contexts.append(chat_prompt(student, question))
             kept.append(questions.pop(problem.question))
     return _rate(complete(student, contexts, TEMPERATURE), kept)
 

@@ -24,9 +24,6 @@ HARDER_DIFFICULTIES = (5, 7)
 HARDER_MODULUS = 11
 RETENTION_TASKS: tuple[Task, ...] = ("sums", "maximum", "reversal", "counting")
 
-REFERENCE_HEADING = "\n\nA reference solution by another author:\n"
-REFERENCE_REQUEST = "\n\nSolve the problem yourself, in your own words."
-
 
 @dataclass(frozen=True, slots=True)
 class MicroPrompt:
@@ -59,11 +56,6 @@ def is_correct(final_answer_text: str, answer: str) -> bool:
     """
     final = final_answer_text.rpartition("</think>")[2]
     return _numerals(final) == _numerals(answer)
-
-
-def reference_prompt(question: str, reference: str) -> str:
-    """The question with another author's solution in view, in the wording both models were trained on."""
-    return f"{question}{REFERENCE_HEADING}{reference}{REFERENCE_REQUEST}"
 
 
 def _numerals(text: str) -> list[int]:
