@@ -28,7 +28,8 @@ from machine import arguments, report
 
 from weft.boundary.opening import open_boundary
 from weft.engines.local import LocalEngine
-from weft.engines.opening import EngineSettings, open_engine
+from weft.engines.opening import open_engine
+from weft.engines.settings import EngineSettings
 from weft.micro import make_prompts
 from weft.records import Author, Message, Sampling, Usage
 from weft.synthesis.cooperate import Cooperation, Limits, Plan
@@ -52,10 +53,7 @@ class Endless:
 def engines() -> dict[Author, LocalEngine]:
     opened = {}
     for author in Author:
-        engine = open_engine(
-            EngineSettings(name=f"micro:{author}"),
-            date=datetime.date.today(),
-        )
+        engine = asyncio.run(open_engine(EngineSettings(name=f"micro:{author}"), date=datetime.date.today()))
         assert isinstance(engine, LocalEngine)
         engine.vocabulary = Endless(engine.vocabulary)  # type: ignore[arg-type]
         engine.context = None
@@ -142,7 +140,7 @@ def main() -> None:
     largest = profile(models, prompts, lengths[0])
     report({"rows": rows, "traces": len(prompts), "growth": growth, "profile": largest}, options.json)
     for model in models.values():
-        model.close()
+        asyncio.run(model.close())
 
 
 def profile(models: dict[Author, LocalEngine], prompts: list[str], tokens: int) -> list[dict[str, Any]]:

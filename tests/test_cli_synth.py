@@ -18,7 +18,7 @@ from rich.console import Console
 from weft.cli.main import main
 from weft.cli.progress import LINE_SECONDS, Bar, Tally, display, summary, watched
 from weft.cli.synth import DType, Strategies
-from weft.engines.opening import EngineSettings
+from weft.engines.settings import EngineSettings
 from weft.records import Author, Message, PerAuthor, Prompt, Provenance, Sampling, Span, Status, Trace, Usage
 from weft.store import manifest_path, read_traces, rejected_path
 from weft.synthesis.strategies import Strategy
@@ -235,10 +235,11 @@ def test_a_run_that_cannot_go_on_says_what_is_kept(
     files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rewrite(tmp_path / "script.json", faults=[{"match": r"[45] \+", "error": "HTTP 401 \x1b[2J"}])
-    assert main(["synth", *files, "--most-errors", "2", "--concurrency", "1"]) == 1
+    assert main(["synth", *files, "--samples", "10", "--error-rate", "0.5", "--concurrency", "1"]) == 1
     err = capsys.readouterr().err
-    assert values(err)["complete"] == "3"
-    assert "2 engine errors in a row" in err
+    assert values(err)["complete"] == "30"
+    assert "10 of the last 20 traces failed by engine errors" in err
+    assert "fewer than 50% (--error-rate)" in err
     assert err.count("the first engine error, in q4#0: HTTP 401") == 1
     assert "HTTP 401 <U+001B>[2J" in err
     assert "\x1b" not in err
@@ -373,7 +374,9 @@ def test_missing_prompts(files: list[str], capsys: pytest.CaptureFixture[str]) -
         ("./no/such/folder", "no such folder"),
         ("scripted:missing.json", "missing.json: cannot be read"),
         ("micro:pupil", "micro:student or micro:teacher"),
-        ("owner/model@http://localhost:8000/v1", "servers are not supported"),
+        ("micro:student@http://127.0.0.1:1/v1", "127.0.0.1:1/v1/models: cannot be reached"),
+        ("micro:student@http://me:secret@127.0.0.1:1", "might be secret"),
+        ("@http://127.0.0.1:1", "no model before the @"),
     ],
 )
 def test_no_such_engine(files: list[str], engine: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -381,6 +384,7 @@ def test_no_such_engine(files: list[str], engine: str, said: str, capsys: pytest
     err = capsys.readouterr().err
     assert said in err
     assert "Traceback" not in err
+    assert "secret@" not in err
 
 
 def test_no_student(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,12 +25,13 @@ from transformers import (
 
 from weft.engines.base import Completion, CompletionRequest, Finish, uniform
 from weft.engines.local import LocalEngine, _common
-from weft.engines.opening import EngineSettings, open_engine
 from weft.engines.sampler import draw
+from weft.engines.settings import EngineSettings
 from weft.engines.slots import Layout, SlotCache
 from weft.errors import EngineError, UserError
 from weft.micro import make_prompts, model_path
 from weft.records import Message, Sampling
+from worlds import started
 
 GREEDY = Sampling(0.0, 1.0, 0, 0.0)
 WARM = Sampling(1.0, 0.9, 50, 0.0)
@@ -39,10 +40,10 @@ TODAY = datetime.date(2026, 1, 1)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[LocalEngine]:
-    opened = open_engine(EngineSettings(name="micro:student"), date=TODAY)
+    opened = started(EngineSettings(name="micro:student"), date=TODAY)
     assert isinstance(opened, LocalEngine)
     yield opened
-    opened.close()
+    asyncio.run(opened.close())
 
 
 def prompts(engine: LocalEngine, n: int) -> list[list[int]]:
@@ -187,10 +188,10 @@ def test_scores_are_the_models_log_probabilities(
 @pytest.fixture
 def fresh() -> Iterator[LocalEngine]:
     """An engine of its own, for tests that break it."""
-    opened = open_engine(EngineSettings(name="micro:student"), date=TODAY)
+    opened = started(EngineSettings(name="micro:student"), date=TODAY)
     assert isinstance(opened, LocalEngine)
     yield opened
-    opened.close()
+    asyncio.run(opened.close())
 
 
 Forward = Callable[[list[Any], int], torch.Tensor]
@@ -364,7 +365,7 @@ def test_closing_ends_what_is_under_way_and_drops_the_model(fresh: LocalEngine) 
         waiting = asyncio.ensure_future(ask(fresh, "long", start, 10**6))
         while not fresh._rows:
             await asyncio.sleep(0)
-        fresh.close()
+        await fresh.close()
         with pytest.raises(EngineError, match="closed"):
             await soon(waiting)
         with pytest.raises(EngineError, match="closed"):
@@ -451,7 +452,7 @@ def saved(config: Any, folder: Path) -> str:
     ids=lambda config: config.model_type,
 )
 def test_models_that_run_exactly_are_opened(config: Any, dtype: Any, tmp_path: Path) -> None:
-    opened = open_engine(EngineSettings(name=saved(config, tmp_path), dtype=dtype, device="cpu"), date=TODAY)
+    opened = started(EngineSettings(name=saved(config, tmp_path), dtype=dtype, device="cpu"), date=TODAY)
     assert isinstance(opened, LocalEngine)
     if dtype == "float32":
         (prefix,) = prompts(opened, 1)
@@ -459,7 +460,7 @@ def test_models_that_run_exactly_are_opened(config: Any, dtype: Any, tmp_path: P
         assert asyncio.run(in_chunks(opened, "one", prefix, 30, 7)) == tuple(
             theirs[0, len(prefix) :].tolist()
         )
-    opened.close()
+    asyncio.run(opened.close())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -479,7 +480,7 @@ def test_models_that_run_exactly_are_opened(config: Any, dtype: Any, tmp_path: P
 )
 def test_models_that_would_write_wrong_text_are_refused(config: Any, dtype: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be run in this process exactly"):
-        open_engine(EngineSettings(name=saved(config, tmp_path), dtype=dtype, device="cpu"), date=TODAY)
+        started(EngineSettings(name=saved(config, tmp_path), dtype=dtype, device="cpu"), date=TODAY)
 
 
 def test_sliding_windows_and_grouped_heads(tmp_path: Path) -> None:
@@ -504,7 +505,7 @@ def test_sliding_windows_and_grouped_heads(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     for implementation in ("sdpa", "eager"):
-        opened = open_engine(EngineSettings(name=str(tmp_path)), date=TODAY)
+        opened = started(EngineSettings(name=str(tmp_path)), date=TODAY)
         assert isinstance(opened, LocalEngine)
         opened._model.set_attn_implementation(implementation)
         opened._masks.boolean = implementation == "sdpa"
@@ -512,7 +513,7 @@ def test_sliding_windows_and_grouped_heads(tmp_path: Path) -> None:
             theirs = opened._model.generate(torch.tensor([prefix]), max_new_tokens=30, do_sample=False)
             ours = asyncio.run(in_chunks(opened, f"{implementation}{len(prefix)}", prefix, 30, 7))
             assert ours == tuple(theirs[0, len(prefix) :].tolist())
-        opened.close()
+        asyncio.run(opened.close())
 
 
 @pytest.mark.parametrize(
@@ -526,18 +527,18 @@ def test_sliding_windows_and_grouped_heads(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_model_is_said_to_be_none(tmp_path: Path, make: Any, said: str) -> None:
     make(tmp_path)
     with pytest.raises(UserError, match=said):
-        open_engine(EngineSettings(name=str(tmp_path)), date=TODAY)
+        started(EngineSettings(name=str(tmp_path)), date=TODAY)
 
 
 def test_other_names_that_are_no_engine() -> None:
     for name, said in (
         ("./nowhere", "no such folder"),
         ("micro:nobody", "no engine"),
-        ("model@http://127.0.0.1:1", "servers"),
+        ("micro:student@http://127.0.0.1:1", "cannot be reached"),
         ("scripted:/nowhere.json", "cannot be read"),
     ):
         with pytest.raises(UserError, match=said):
-            open_engine(EngineSettings(name=name), date=TODAY)
+            started(EngineSettings(name=name), date=TODAY)
 
 
 def test_a_model_without_a_chat_template(tmp_path: Path) -> None:
@@ -545,11 +546,11 @@ def test_a_model_without_a_chat_template(tmp_path: Path) -> None:
         if file.name != "chat_template.jinja":
             (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(UserError, match="no chat template"):
-        open_engine(EngineSettings(name=str(tmp_path)), date=TODAY)
+        started(EngineSettings(name=str(tmp_path)), date=TODAY)
     settings = EngineSettings(
         name=str(tmp_path), chat_template=str(model_path("student") / "chat_template.jinja")
     )
-    open_engine(settings, date=TODAY).close()
+    asyncio.run(started(settings, date=TODAY).close())
 
 
 def test_draws_follow_the_distribution() -> None:
@@ -627,5 +628,5 @@ def test_broken_folders_are_the_users_to_mend(tmp_path: Path) -> None:
             (folder / file.name).write_bytes(file.read_bytes())
         spoil(folder / name)
         with pytest.raises(UserError) as refusal:
-            open_engine(EngineSettings(name=str(folder)), date=TODAY)
+            started(EngineSettings(name=str(folder)), date=TODAY)
         assert "folder is complete" in refusal.value.remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from datasets import load_dataset
 
 from weft.engines.base import Engine
-from weft.engines.opening import EngineSettings, open_engine
+from weft.engines.settings import EngineSettings
 from weft.micro import is_correct, make_prompts
 from weft.micro.oracle import is_style
 from weft.prompts import PromptSource, open_prompts
@@ -19,6 +20,7 @@ from weft.records import Author, Status, Trace
 from weft.store import read_manifest, read_traces, rejected_path
 from weft.synthesis import SynthesisSettings, synthesize
 from weft.synthesis.strategies import Strategy
+from worlds import started
 
 MICRO = {"student": "micro:student", "teacher": "micro:teacher"}
 
@@ -39,9 +41,9 @@ def write(prompts: PromptSource, output: Path, **settings: Any) -> dict[str, Tra
 
 @pytest.fixture(scope="module")
 def student() -> Iterator[Engine]:
-    engine = open_engine(EngineSettings(name="micro:student"), date=datetime.date(2026, 1, 1))
+    engine = started(EngineSettings(name="micro:student"), date=datetime.date(2026, 1, 1))
     yield engine
-    engine.close()
+    asyncio.run(engine.close())
 
 
 @pytest.fixture(scope="module")

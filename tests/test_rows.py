@@ -145,7 +145,7 @@ def go(
             store=store,
             samples=1,
             concurrency=given.get("concurrency", 1),
-            most_errors=given.get("most_errors", 2),
+            error_rate=given.get("error_rate", 1.0),
             observer=given.get("observer"),
         )
         asyncio.run(run.run(prompts))
@@ -193,5 +193,5 @@ def test_a_run_bears_as_many_errors_as_one_failure_can_cause(tmp_path: Path) -> 
     notes = Notes()
     assert len(go(tmp_path / "a.jsonl", prompts[:15], "", script=down, concurrency=8, observer=notes)) == 15
     assert notes.notes == ["the first engine error, in p0#0: out of memory"]
-    with pytest.raises(RunError, match="16 engine errors in a row"):
+    with pytest.raises(RunError, match="20 of the last 20 traces failed"):
         go(tmp_path / "b.jsonl", prompts, "", script=down, concurrency=8)

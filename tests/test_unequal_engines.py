@@ -10,11 +10,12 @@ import pytest
 
 from weft.boundary.opening import open_boundary
 from weft.engines.local import LocalEngine
-from weft.engines.opening import EngineSettings, open_engine
 from weft.engines.scripted import ScriptedEngine, ScriptedVocabulary, recite
+from weft.engines.settings import EngineSettings
 from weft.records import Author, Message, Sampling, Status
 from weft.synthesis.cooperate import Cooperation, Draft, Limits, Plan
 from weft.synthesis.seam import breaks
+from worlds import started
 
 GREEDY = Sampling(0.0, 1.0, 0, 0.0)
 QUESTION = [Message("user", "Work out 3 * 4 + 5 modulo 7, one operation at a time from left to right.")]
@@ -23,12 +24,10 @@ TEACHER = "we take 3 here then 3 * 4 is 5 and now 5 + 5 is 3 so is 3 done"
 
 @pytest.fixture(scope="module")
 def student() -> Iterator[LocalEngine]:
-    opened = open_engine(
-        EngineSettings(name="micro:student", dtype="float64"), date=datetime.date(2026, 1, 1)
-    )
+    opened = started(EngineSettings(name="micro:student", dtype="float64"), date=datetime.date(2026, 1, 1))
     assert isinstance(opened, LocalEngine)
     yield opened
-    opened.close()
+    asyncio.run(opened.close())
 
 
 def write(student: LocalEngine, teacher: ScriptedEngine, step: int | None) -> Draft:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from weft.boundary.base import Boundary, Proposal, Verdict
 from weft.boundary.words import WordBoundary
-from weft.engines.base import CompletionRequest
+from weft.engines.base import CompletionRequest, Engine
+from weft.engines.opening import open_engine
 from weft.engines.scripted import (
     CLOSE,
     END,
@@ -25,6 +27,7 @@ from weft.engines.scripted import (
     ScriptedVocabulary,
     View,
 )
+from weft.engines.settings import EngineSettings
 from weft.records import Author, Message, Sampling, Span, Status
 from weft.synthesis.cooperate import Cooperation, Draft, Limits, Plan
 from weft.synthesis.seam import breaks
@@ -36,6 +39,11 @@ QUESTION = (Message("user", "What is 6 * 7?"),)
 ROOMY = Limits(thinking=100_000, response=100_000, loop_tokens=0)
 STEPS = (1, 3, 20, None)
 TAGS = (OPEN, CLOSE, START, END)
+
+
+def started(settings: EngineSettings, *, date: datetime.date) -> Engine:
+    """The engine, opened in an event loop of its own; for engines that are not bound to one."""
+    return asyncio.run(open_engine(settings, date=date))
 
 
 # -- vocabularies --

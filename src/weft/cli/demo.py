@@ -12,7 +12,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -177,18 +177,14 @@ def _synthesize(strategy: str, prompts: Path, output: Path, seed: int, overwrite
 
 def _compare(prompts: Path, output: Path, seconds: dict[str, float | None]) -> list[Row]:
     """Read every strategy's traces and have the student score them."""
-    from weft.engines.opening import EngineSettings, open_engine
     from weft.prompts import open_prompts
 
     ids = {prompt.id for prompt in open_prompts(str(prompts))}
-    student = open_engine(EngineSettings(name=STUDENT), date=datetime.datetime.now(datetime.UTC).date())
-    try:
-        return [
-            _row(strategy, _traces(output / f"{strategy}.jsonl", ids), len(ids), student, seconds[strategy])
-            for strategy in STORY
-        ]
-    finally:
-        student.close()
+    traces = {strategy: _traces(output / f"{strategy}.jsonl", ids) for strategy in STORY}
+    logps = asyncio.run(_scores(traces))
+    return [
+        _row(strategy, traces[strategy], len(ids), logps[strategy], seconds[strategy]) for strategy in STORY
+    ]
 
 
 def _traces(path: Path, ids: set[str]) -> list[Trace]:
@@ -198,10 +194,24 @@ def _traces(path: Path, ids: set[str]) -> list[Trace]:
     return [trace for trace in read_traces(path) if trace.prompt.id in ids]
 
 
-def _row(strategy: str, traces: Sequence[Trace], asked: int, student: Engine, seconds: float | None) -> Row:
+async def _scores(traces: Mapping[str, Sequence[Trace]]) -> dict[str, list[float]]:
+    """What the student finds each strategy's traces, token by token, in nats."""
+    from weft.engines.opening import open_engine
+    from weft.engines.settings import EngineSettings
+
+    today = datetime.datetime.now(datetime.UTC).date()
+    student = await open_engine(EngineSettings(name=STUDENT), date=today)
+    try:
+        return {strategy: await _score(student, some) for strategy, some in traces.items()}
+    finally:
+        await student.close()
+
+
+def _row(
+    strategy: str, traces: Sequence[Trace], asked: int, logps: Sequence[float], seconds: float | None
+) -> Row:
     from weft.micro import is_correct
 
-    logps = asyncio.run(_score(student, traces))
     return Row(
         strategy,
         complete=len(traces),

@@ -75,6 +75,8 @@ FLAGS = {
     "limits.thinking": "--max-thinking-tokens",
     "limits.response": "--max-response-tokens",
     "limits.loop_tokens": "--loop-tokens",
+    "servers.timeout": "--timeout",
+    "servers.patience": "--patience",
     "boundary.student": "--student-boundary",
     "boundary.teacher": "--teacher-boundary",
 }

@@ -66,12 +66,16 @@ def synth(
     max_thinking_tokens: Annotated[int | None, Parameter(group=LIMITS)] = None,
     max_response_tokens: Annotated[int | None, Parameter(group=LIMITS)] = None,
     loop_tokens: Annotated[int | None, Parameter(group=LIMITS)] = None,
+    student_tokenizer: Annotated[str | None, Parameter(group=MODELS)] = None,
+    student_api_key_env: Annotated[str | None, Parameter(group=MODELS)] = None,
     student_revision: Annotated[str | None, Parameter(group=MODELS)] = None,
     student_template_args: Annotated[str | None, Parameter(group=MODELS)] = None,
     student_chat_template: Annotated[str | None, Parameter(group=MODELS)] = None,
     student_thinking_tags: Annotated[tuple[str, str] | None, Parameter(group=MODELS, negative="")] = None,
     student_dtype: Annotated[DType | None, Parameter(group=MODELS)] = None,
     student_device: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher_tokenizer: Annotated[str | None, Parameter(group=MODELS)] = None,
+    teacher_api_key_env: Annotated[str | None, Parameter(group=MODELS)] = None,
     teacher_revision: Annotated[str | None, Parameter(group=MODELS)] = None,
     teacher_template_args: Annotated[str | None, Parameter(group=MODELS)] = None,
     teacher_chat_template: Annotated[str | None, Parameter(group=MODELS)] = None,
@@ -79,7 +83,9 @@ def synth(
     teacher_dtype: Annotated[DType | None, Parameter(group=MODELS)] = None,
     teacher_device: Annotated[str | None, Parameter(group=MODELS)] = None,
     concurrency: Annotated[int | None, Parameter(group=RUN)] = None,
-    most_errors: Annotated[int | None, Parameter(group=RUN)] = None,
+    timeout: Annotated[float | None, Parameter(group=RUN)] = None,
+    patience: Annotated[float | None, Parameter(group=RUN)] = None,
+    error_rate: Annotated[float | None, Parameter(group=RUN)] = None,
     split: Annotated[str, Parameter(group=RUN)] = "train",
     limit: Annotated[int | None, Parameter(group=RUN)] = None,
     prompt_column: Annotated[str, Parameter(group=RUN)] = "prompt",
@@ -92,8 +98,9 @@ def synth(
     reason, and what made them to its .manifest.json. Stopped or killed, the same
     command goes on where it was.
 
-    An engine is a hub id or a folder (run in this process), micro:student,
-    micro:teacher, or scripted:FILE.
+    An engine is a hub id or a folder (run in this process), MODEL@URL (a server:
+    vLLM, SGLang, llama.cpp, transformers serve; several URLs with commas),
+    micro:student, micro:teacher, or scripted:FILE.
 
     Parameters
     ----------
@@ -131,12 +138,16 @@ def synth(
         A longer final response is rejected [8192].
     loop_tokens
         Text that repeats itself exactly for so long is rejected; 0 is off [400].
+    student_tokenizer
+        Of a server's model: hub id or folder; left out: the model's name.
+    student_api_key_env
+        Environment variable with the server's key [OPENAI_API_KEY].
     student_revision
         Branch, tag or commit of a hub model.
     student_device
         Such as cpu or cuda:1; left out: a GPU where there is one.
-    teacher_revision
-        As for the student; so are the next five.
+    teacher_tokenizer
+        As for the student; so are the next seven.
     top_p
         Draw from the likeliest tokens that hold this share.
     top_k
@@ -157,8 +168,12 @@ def synth(
         Of the weights; auto is float32 on a processor, the checkpoint's on a GPU.
     concurrency
         Traces under way at a time [32].
-    most_errors
-        Engine errors in a row that end the run [20]; at least two for each trace under way.
+    timeout
+        Seconds until a request to a server is given up and sent again [600].
+    patience
+        Seconds for which a failed request is sent again; then its trace fails [300].
+    error_rate
+        Share of engine errors among the last traces that ends the run [0.5].
     split
         Of a data set.
     limit
@@ -178,7 +193,8 @@ def synth(
         "step": step,
         "seed": seed,
         "concurrency": concurrency,
-        "most_errors": most_errors,
+        "error_rate": error_rate,
+        "servers": {"timeout": timeout, "patience": patience},
         "boundary": {"student": student_boundary, "teacher": teacher_boundary},
         "sampling": {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p},
         "student_sampling": {
@@ -200,6 +216,8 @@ def synth(
         },
         "student": {
             "name": student,
+            "tokenizer": student_tokenizer,
+            "api_key_env": student_api_key_env,
             "revision": student_revision,
             "template_arguments": _json_object(student_template_args, "--student-template-args"),
             "chat_template": student_chat_template,
@@ -209,6 +227,8 @@ def synth(
         },
         "teacher": {
             "name": teacher,
+            "tokenizer": teacher_tokenizer,
+            "api_key_env": teacher_api_key_env,
             "revision": teacher_revision,
             "template_arguments": _json_object(teacher_template_args, "--teacher-template-args"),
             "chat_template": teacher_chat_template,

@@ -53,6 +53,8 @@ class Completion:
 
     ids: tuple[int, ...]
     finish: Finish
+    requests: int = 1
+    """Requests that it took, those included that failed and were sent again."""
 
 
 @runtime_checkable
@@ -99,7 +101,7 @@ class Engine(Protocol):
     def release(self, session: str) -> None:
         """Forget what is kept for ``session``; unknown sessions are ignored."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back threads, memory and connections. Idempotent."""
 
 

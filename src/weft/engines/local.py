@@ -158,7 +158,7 @@ class LocalEngine:
             with suppress(EngineError):  # without a thread there is nothing to give back
                 self._worker.post(self, session)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._worker is not None:
             worker, self._worker = self._worker, None
             worker.leave(self)

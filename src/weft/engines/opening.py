@@ -5,7 +5,7 @@
     MODEL              hub id or folder: transformers, in this process
     micro:student      the embedded models, and micro:teacher
     scripted:FILE      the public fake
-    MODEL@URL          a server: not in this version
+    MODEL@URL,URL      OpenAI-compatible servers that all serve MODEL; MODEL@ takes OPENAI_BASE_URL
 
 Nothing of torch or transformers is imported before a model is opened.
 """
@@ -13,43 +13,22 @@ Nothing of torch or transformers is imported before a model is opened.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from weft.engines.base import Engine
 from weft.engines.scripted import ScriptedEngine
+from weft.engines.settings import EngineSettings, ServerSettings
 from weft.errors import UserError
 
 MICRO = ("micro:student", "micro:teacher")
 
 
-class EngineSettings(BaseModel):
-    """One engine and how its prompts are rendered."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    """MODEL, micro:student, micro:teacher or scripted:FILE."""
-    revision: str | None = None
-    """Branch, tag or commit of a hub model."""
-    dtype: Literal["auto", "float64", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights in process; auto is float32 on a processor, the checkpoint's own on a GPU. In float64
-    even near-ties between tokens do not depend on what shares a batch."""
-    device: str | None = None
-    """Of the weights in process; left out: a GPU where there is one."""
-    template_arguments: Mapping[str, Any] = Field(default_factory=dict)
-    """Arguments of the chat template, such as enable_thinking or reasoning_effort."""
-    chat_template: str | None = None
-    """A Jinja file, or the name of one of the tokenizer's templates, in place of its default."""
-    thinking_tags: tuple[str, str] | None = None
-    """Opening and closing tag of thinking, where the template does not show them."""
-
-
-def open_engine(settings: EngineSettings, *, date: datetime.date) -> Engine:
+async def open_engine(
+    settings: EngineSettings, *, date: datetime.date, servers: ServerSettings | None = None
+) -> Engine:
     """Open an engine; ``date`` is what templates print as today.
+
+    A server is asked first what it can do; see :mod:`weft.engines.server.probe`.
 
     Raises:
         UserError: there is no such model, or it cannot serve; with the remedy.
@@ -57,36 +36,44 @@ def open_engine(settings: EngineSettings, *, date: datetime.date) -> Engine:
     name = settings.name
     if name.startswith("scripted:"):
         return ScriptedEngine.from_file(Path(name.removeprefix("scripted:")))
-    if "@http" in name:
-        raise UserError(
-            "servers are not supported in this version",
-            where=f"engine {name}",
-            remedy="name a hub id or a folder, to run the model in this process",
-        )
+    if settings.is_server:
+        from weft.engines.server import open_server
+
+        return await open_server(settings, servers or ServerSettings(), date=date)
+    for given, what in ((settings.tokenizer, "tokenizer"), (settings.api_key_env, "key")):
+        if given is not None:
+            raise UserError(
+                f"a {what} is for servers; this engine runs in process",
+                where=f"engine {name}",
+                remedy="name a server as MODEL@URL, or leave it out",
+            )
+    from weft.engines.loading import load_local
+
+    return load_local(settings, model_folder(name), date=date)
+
+
+def model_folder(name: str, holds: str = "config.json") -> str:
+    """The folder or hub id that ``name`` stands for; a folder must hold the file ``holds``.
+
+    Raises:
+        UserError: it can be neither.
+    """
     if name.startswith("micro:"):
         from weft.micro import model_path
 
         if name not in MICRO:
             raise UserError(f"no engine {name}", expected=" or ".join(MICRO))
-        folder = str(model_path("student" if name == MICRO[0] else "teacher"))
-    else:
-        folder = name
-        _check_folder(name)
-    from weft.engines.loading import load_local
-
-    return load_local(settings, folder, date=date)
-
-
-def _check_folder(name: str) -> None:
-    """A name that looks like a path must be a folder with a model in it."""
+        return str(model_path("student" if name == MICRO[0] else "teacher"))
     path = Path(name)
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not (path / holds).is_file():
             raise UserError(
-                "no config.json in this folder",
+                f"no {holds} in this folder",
                 where=f"engine {name}",
                 expected="a model as save_pretrained() writes it",
-                remedy="name the folder that holds config.json, the weights and the tokenizer",
+                remedy="name the folder that holds config.json, the weights and the tokenizer"
+                if holds == "config.json"
+                else "name the folder of the model that the server serves, or a copy of its tokenizer",
             )
     elif path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(
@@ -94,3 +81,4 @@ def _check_folder(name: str) -> None:
             where=f"engine {name}",
             expected="a hub id (owner/name) or a folder with a model",
         )
+    return name

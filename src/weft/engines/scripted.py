@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -35,6 +35,7 @@ from weft.chat import ChatTemplate, JinjaRender
 from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.errors import EngineError, UserError
 from weft.records import Sampling
+from weft.vocabulary import Vocabulary
 
 START, END, OPEN, CLOSE = "<|im_start|>", "<|im_end|>", "<think>", "</think>"
 CONTROLS = (START, END, OPEN, CLOSE)
@@ -170,7 +171,7 @@ class ScriptedEngine:
         script: Script,
         *,
         name: str = "scripted",
-        vocabulary: ScriptedVocabulary | None = None,
+        vocabulary: Vocabulary | None = None,
         thinks: bool = True,
         context: int | None = None,
         request_seconds: float = 0.0,
@@ -178,11 +179,18 @@ class ScriptedEngine:
         faults: Sequence[Fault] = (),
         digest: str | None = None,
     ) -> None:
-        """Make an engine; ``digest`` identifies the script where it comes from a file."""
+        """Make an engine.
+
+        Args:
+            vocabulary: any that has a control id for START and for END. Chunks of any size go on alike if it
+                encodes what follows a token as it did together with that token.
+            digest: identifies the script where it comes from a file.
+        """
         self._script, self._faults = script, tuple(faults)
         self._seconds, self._digest = (request_seconds, token_seconds), digest
         self.name, self.context, self._thinks = name, context, thinks
-        self.vocabulary = vocabulary or ScriptedVocabulary()
+        # Typed as the usual one, so that callers who gave none need not ask which it is.
+        self.vocabulary = cast(ScriptedVocabulary, vocabulary or ScriptedVocabulary())
         render = JinjaRender(_TEMPLATE, {}, where=name)
         self.template = ChatTemplate(render, arguments={"thinks": thinks}, where=name)
         self.end_ids = frozenset(self.vocabulary.encode_template(END))
@@ -221,7 +229,8 @@ class ScriptedEngine:
         )
 
     def describe(self) -> Mapping[str, object]:
-        said = {"engine": "scripted", "vocabulary": self.vocabulary.kind, "thinks": self._thinks}
+        kind = getattr(self.vocabulary, "kind", self.vocabulary.fingerprint[:16])
+        said = {"engine": "scripted", "vocabulary": kind, "thinks": self._thinks}
         return said if self._digest is None else {**said, "script": self._digest}
 
     async def complete(self, request: CompletionRequest) -> Completion:
@@ -257,7 +266,7 @@ class ScriptedEngine:
     def release(self, session: str) -> None:
         self.released.append(session)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Nothing is held."""
 
     def _continuation(self, prefix: Sequence[int]) -> tuple[View, Callable[[], list[int]]]:
@@ -266,9 +275,8 @@ class ScriptedEngine:
         A script knows whole characters only: one that the prefix has begun is written again and its first
         ids dropped, so that chunks may end inside it.
         """
-        decoder = codecs.getincrementaldecoder("utf-8")("ignore")
-        decoder.decode(b"".join(self.vocabulary.piece(token) or b"\n" for token in prefix[-3:]))
-        begun = len(decoder.getstate()[0])
+        tail = [self.vocabulary.piece(token) or b"\n" for token in prefix[-3:]]
+        begun = next(n for n in range(len(tail) + 1) if _is_whole(b"".join(tail[: len(tail) - n])))
         view = self._view(prefix[: len(prefix) - begun])
         return view, lambda: self.vocabulary.encode_template(self._script(view))[begun:]
 
@@ -281,6 +289,13 @@ class ScriptedEngine:
             return View(prompt, "", text)
         thinking, closed, response = text.partition(f"\n{CLOSE}\n\n")
         return View(prompt, thinking, response if closed else None)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether no character is unfinished at the end; the start may lie inside one."""
+    decoder = codecs.getincrementaldecoder("utf-8")("ignore")
+    decoder.decode(data)
+    return not decoder.getstate()[0]
 
 
 class _Latency(BaseModel):

@@ -26,9 +26,9 @@ class Ledger:
         self.refused = 0
         self._started = time.monotonic()
 
-    def requested(self, author: Author, tokens: int) -> None:
-        """One request, answered with ``tokens`` tokens."""
-        self.requests = self.requests.plus(author, 1)
+    def requested(self, author: Author, tokens: int, requests: int = 1) -> None:
+        """``requests`` requests, answered with ``tokens`` tokens together."""
+        self.requests = self.requests.plus(author, requests)
         self.generated = self.generated.plus(author, tokens)
         if self._watch is not None:
             self._watch(author, tokens)

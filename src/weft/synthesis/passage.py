@@ -172,7 +172,7 @@ class Passage:
                 stop=frozenset(self._closers[self._writer].events),
             )
         )
-        self._ledger.requested(self._writer, len(completion.ids))
+        self._ledger.requested(self._writer, len(completion.ids), completion.requests)
         self._take(completion)
         return None
 

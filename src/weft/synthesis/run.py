@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
@@ -19,6 +20,9 @@ from weft.records import Author, Message, Prompt, Provenance, Status, Trace
 from weft.store import TraceStore
 from weft.synthesis.cooperate import Draft
 from weft.synthesis.strategies import Task, Write
+
+FEWEST = 20
+"""Traces over which the share of engine errors is taken, at least."""
 
 
 class Observer(Protocol):
@@ -61,7 +65,7 @@ class Synthesis:
         store: TraceStore,
         samples: int,
         concurrency: int,
-        most_errors: int,
+        error_rate: float,
         observer: Observer | None = None,
     ) -> None:
         """Make a run.
@@ -71,13 +75,15 @@ class Synthesis:
             template: the student's; it gives the training row its form.
             samples: traces per prompt.
             concurrency: traces under way at a time.
-            most_errors: engine errors in a row that end the run; at least twice ``concurrency``, because one
-                failure of an engine may fail every trace that is under way.
+            error_rate: share of engine errors that ends the run, among the last 20 traces, and at least two
+                for each under way, because one failure of an engine may fail all of these at once.
         """
         self._write, self._template, self._provenance = write, template, provenance
         self._store, self._samples, self._concurrency = store, samples, concurrency
-        self._most_errors = max(most_errors, 2 * concurrency)
-        self._errors_in_a_row, self._told = 0, False
+        self._error_rate = error_rate
+        self._failed: deque[bool] = deque(maxlen=max(FEWEST, 2 * concurrency))
+        """Of the last traces, whether an engine failed."""
+        self._told = False
         self._observer = observer or Silence()
         self._arguments = json.dumps(template.arguments, sort_keys=True, default=str)
         self._thinking_field = (
@@ -131,16 +137,17 @@ class Synthesis:
         trace = self._trace(task, await self._write(task))
         self._store.append(trace)
         self._observer.finished(trace)
+        self._failed.append(trace.status is Status.ENGINE_ERROR)
         if trace.status is not Status.ENGINE_ERROR:
-            self._errors_in_a_row = 0
             return
-        self._errors_in_a_row += 1
         if not self._told:
             self._told = True
             self._observer.noted(f"the first engine error, in {trace.id}: {trace.reason}")
-        if self._errors_in_a_row >= self._most_errors:
+        failed, last = sum(self._failed), len(self._failed)
+        if last == self._failed.maxlen and failed >= self._error_rate * last:
             raise RunError(
-                f"{self._errors_in_a_row} engine errors in a row, the last: {trace.reason}",
+                f"{failed} of the last {last} traces failed by engine errors, the last: {trace.reason}",
+                expected=f"fewer than {self._error_rate:.0%} (--error-rate)",
                 remedy="mend the engine and run the same command again; finished traces are kept",
             )
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from weft.boundary.opening import NAMES
-from weft.engines.opening import MICRO, EngineSettings
+from weft.engines.opening import MICRO
+from weft.engines.settings import EngineSettings, ServerSettings
 from weft.records import Author, Sampling
 from weft.synthesis.cooperate import Limits
 from weft.synthesis.strategies import Strategy
@@ -80,9 +81,9 @@ class SynthesisSettings(_Settings):
     seed: int = Field(0, ge=0, lt=2**63)
     concurrency: int = Field(32, ge=1)
     """Traces under way at a time."""
-    most_errors: int = Field(20, ge=1)
-    """Engine errors in a row that end the run; never fewer than two for each trace under way, because one
-    failure of an engine may fail them all at once."""
+    servers: ServerSettings = ServerSettings()
+    error_rate: float = Field(0.5, gt=0, le=1)
+    """Share of engine errors among the last traces that ends the run; see :class:`Synthesis`."""
 
     @field_validator("student", "teacher", mode="before")
     @classmethod

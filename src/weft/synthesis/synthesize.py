@@ -8,7 +8,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,12 @@ def synthesize(
         UserError: settings, models or prompts do not fit, or ``output`` was made with others.
         RunError: the disk or an engine fails for good; what was finished is on disk.
     """
-    observer = observer or Silence()
+    return asyncio.run(_synthesize(settings, prompts, output, overwrite, observer or Silence()))
+
+
+async def _synthesize(
+    settings: SynthesisSettings, prompts: PromptSource, output: Path, overwrite: bool, observer: Observer
+) -> bool:
     check_output(output)
     boundaries = {author: open_boundary(settings.boundary_of(author)) for author in Author}
     if output.exists() and Path(prompts.name).exists() and output.samefile(prompts.name):
@@ -59,11 +64,11 @@ def synthesize(
     created = None if overwrite else read_manifest(output)
     today = datetime.datetime.now(datetime.UTC).date()
     date = datetime.date.fromisoformat(created.date) if created else today
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         engines: dict[Author, Engine] = {}
         for author, engine in settings.engines.items():
-            engines[author] = open_engine(engine, date=date)
-            stack.callback(engines[author].close)
+            engines[author] = await open_engine(engine, date=date, servers=settings.servers)
+            stack.push_async_callback(engines[author].close)
         sampling = {author: settings.sampling_of(author).over(engines[author].sampling) for author in engines}
         models = Cooperation(
             engines,
@@ -119,10 +124,10 @@ def synthesize(
             store=store,
             samples=settings.samples,
             concurrency=settings.concurrency,
-            most_errors=settings.most_errors,
+            error_rate=settings.error_rate,
             observer=observer,
         )
-        asyncio.run(run.run(prompts))
+        await run.run(prompts)
         return store.complete > 0 and not store.counts[Status.ENGINE_ERROR]
 
 
@@ -139,7 +144,7 @@ def _facts(engine: Engine) -> Mapping[str, Any]:
         rendered.append(error.what)
     thinking = template.thinking
     return {
-        **{name: said[name] for name in ("weights", "dtype", "script") if name in said},
+        **{name: said[name] for name in ("weights", "dtype", "script", "served") if name in said},
         "chat_template": [*rendered, thinking.closing if thinking else "", template.end],
         "template_arguments": json.loads(json.dumps(template.arguments, default=str)),
         "end_ids": sorted(engine.end_ids),

@@ -1,0 +1,213 @@
+"""From ``MODEL@URL[,URL...]`` to an engine: read the tokenizer, ask every server, compare their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import AutoConfig
+
+from weft.engines.language import Language, load_language
+from weft.engines.opening import model_folder
+from weft.engines.server.address import Address, parse_address
+from weft.engines.server.engine import ServerEngine
+from weft.engines.server.probe import Abilities, Probe
+from weft.engines.server.replicas import Replicas
+from weft.engines.server.transport import RequestError, Transport
+from weft.engines.settings import EngineSettings, ServerSettings
+from weft.errors import UserError
+
+PROBE_TIMEOUT = 120.0
+"""Most seconds for one token when a run starts: who gets none then would wait for the whole run."""
+
+
+async def open_server(
+    settings: EngineSettings, servers: ServerSettings, *, date: datetime.date
+) -> ServerEngine:
+    """Ask the servers what they can do and open them as one engine.
+
+    Raises:
+        UserError: none of them can serve, one refuses the model or key, or they differ.
+    """
+    address, language, key = _prepared(settings, date)
+    probes = await _probed(address, language, settings, servers, key)
+    found = {url: probe for url, probe in probes.items() if isinstance(probe, Abilities)}
+    if not found:
+        raise _unreachable(settings, probes)
+    abilities = _common(found, settings)
+    if abilities.context is None:
+        abilities = replace(abilities, context=_positions(settings))
+    replicas = Replicas(address.urls, patience=servers.patience, timeout=servers.timeout)
+    for replica in replicas.all:
+        if replica.url not in found:
+            replica.failed(replicas.now())
+    return ServerEngine(
+        name=settings.name,
+        model=address.model,
+        vocabulary=language.vocabulary,
+        template=language.template,
+        end_ids=language.end_ids,
+        end_id=_end_id(language),
+        sampling=language.sampling,
+        abilities=abilities,
+        transport=Transport(key=key, timeout=servers.timeout),
+        replicas=replicas,
+        description=_description(settings, address, abilities, language, sorted(set(probes) - set(found))),
+    )
+
+
+async def probe_server(
+    settings: EngineSettings, servers: ServerSettings, *, date: datetime.date
+) -> dict[str, Abilities | UserError | RequestError]:
+    """What each server can do, or why it cannot serve, by its URL.
+
+    Raises:
+        UserError: the name, the key or the tokenizer is of no use.
+    """
+    address, language, key = _prepared(settings, date)
+    return await _probed(address, language, settings, servers, key, thorough=True)
+
+
+def _prepared(settings: EngineSettings, date: datetime.date) -> tuple[Address, Language, str | None]:
+    address = parse_address(settings.name)
+    key = _key(settings)
+    folder = model_folder(settings.tokenizer or address.model, holds="tokenizer.json")
+    return address, load_language(settings, folder, date=date), key
+
+
+def _key(settings: EngineSettings) -> str | None:
+    variable = settings.api_key_env or "OPENAI_API_KEY"
+    key = os.environ.get(variable, "").strip()
+    if not key and settings.api_key_env is not None:
+        raise UserError(
+            f"the environment has no {variable}",
+            where=f"engine {settings.name}",
+            expected="the server's key in that variable",
+        )
+    if not key.isascii() or any(character.isspace() for character in key):
+        raise UserError(f"{variable} holds no key: it has blanks or letters outside of ASCII")
+    return key or None
+
+
+async def _probed(
+    address: Address,
+    language: Language,
+    settings: EngineSettings,
+    servers: ServerSettings,
+    key: str | None,
+    *,
+    thorough: bool = False,
+) -> dict[str, Abilities | UserError | RequestError]:
+    transport = Transport(key=key, timeout=min(servers.timeout, PROBE_TIMEOUT))
+
+    async def one(url: str) -> Abilities | UserError | RequestError:
+        probe = Probe(
+            transport,
+            url,
+            name=settings.name,
+            model=address.model,
+            vocabulary=language.vocabulary,
+            template=language.template,
+            end_ids=language.end_ids,
+        )
+        try:
+            return await probe.run(thorough=thorough)
+        except (UserError, RequestError) as error:
+            return error
+
+    try:
+        results = await asyncio.gather(*(one(url) for url in address.urls))
+    finally:
+        await transport.close()
+    return dict(zip(address.urls, results, strict=True))
+
+
+def _unreachable(settings: EngineSettings, probes: dict[str, Any]) -> UserError:
+    first = next(iter(probes.values()))
+    if isinstance(first, UserError):
+        return first
+    return UserError(
+        first.what,
+        where=f"engine {settings.name}, {first.where}",
+        expected="a server that writes one token",
+        remedy="start it, or check the address; `weft doctor` asks again",
+    )
+
+
+def _common(found: dict[str, Abilities], settings: EngineSettings) -> Abilities:
+    """What all servers can do."""
+    first, *others = found.values()
+    for url, other in list(found.items())[1:]:
+        for name in ("ids_in", "ids_out", "start", "refused"):
+            if getattr(other, name) != getattr(first, name):
+                raise _differ(settings, url, name, getattr(other, name), getattr(first, name))
+        if other.dialect.name != first.dialect.name:
+            raise _differ(settings, url, "kind", other.dialect.name, first.dialect.name)
+    contexts = [other.context for other in found.values() if other.context is not None]
+    return replace(
+        first,
+        context=min(contexts, default=None),
+        scores=all(other.scores for other in (first, *others)),
+    )
+
+
+def _differ(settings: EngineSettings, url: str, what: str, one: object, other: object) -> UserError:
+    return UserError(
+        f"the servers differ in {what}: {one} at {url}, {other} at the first",
+        where=f"engine {settings.name}",
+        expected="servers of one kind and version, started alike",
+    )
+
+
+def _positions(settings: EngineSettings) -> int | None:
+    """Most positions by the model's own config, where the server does not say what it holds."""
+    folder = model_folder(settings.tokenizer or parse_address(settings.name).model, holds="tokenizer.json")
+    try:
+        config = AutoConfig.from_pretrained(folder, revision=settings.revision).get_text_config()
+    except (OSError, ValueError):  # a folder with a tokenizer alone
+        return None
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
+def _end_id(language: Language) -> int:
+    """The id that the template writes at the end of a response; else the least of those that end one."""
+    template, vocabulary = language.template, language.vocabulary
+    end = vocabulary.encode_template(template.end) if template.end else []
+    return end[0] if len(end) == 1 else min(language.end_ids)
+
+
+def _description(
+    settings: EngineSettings,
+    address: Address,
+    abilities: Abilities,
+    language: Language,
+    silent: Sequence[str],
+) -> dict[str, object]:
+    thinking, dialect = language.template.thinking, abilities.dialect
+    exact = abilities.ids_in and abilities.ids_out
+    return {
+        "engine": "server",
+        "server": dialect.name,
+        "version": abilities.version,
+        "model": settings.name,
+        "served": address.model,
+        "urls": list(address.urls),
+        "silent": list(silent),
+        "tokenizer": settings.tokenizer or address.model,
+        "revision": settings.revision,
+        "vocabulary": language.vocabulary.fingerprint[:16],
+        "thinking": None if thinking is None else [thinking.opening, thinking.closing],
+        "ids": {"in": abilities.ids_in, "out": abilities.ids_out},
+        "guarantees": {
+            "tokens": "exact" if exact else "not kept: text passes, and both sides tokenise it again",
+            "growth": "the prefix cache keeps what was read"
+            if exact
+            else "each request costs the whole text",
+            "seed": dialect.seeds + "; draws depend on where chunks end",
+        },
+    }
