@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weft.boundary.base import Boundary, Proposal, Verdict
+from weft.boundary.batched import Batched
 from weft.boundary.lexicon import CHINESE, ENGLISH, Lexicon
 from weft.boundary.words import WordBoundary
 from weft.micro.oracle import is_style
@@ -17,7 +18,7 @@ from weft.records import Author
 from worlds import ByContext, ByToken, hostile
 
 KEEP, CUT, UNDECIDED = Verdict.KEEP, Verdict.CUT, Verdict.UNDECIDED
-LEXICON = Lexicon()
+LEXICON = Batched(Lexicon())
 ORACLE = WordBoundary("oracle", is_style)
 FIXED: tuple[Boundary, ...] = (LEXICON, ORACLE, ByContext(1, 0.5), ByToken(1, 0.5))
 

@@ -268,6 +268,7 @@ def test_a_closing_tag_counts_only_where_all_before_it_was_kept(step: int | None
 def test_a_hand_over_due_at_the_very_end_discards_the_tag(step: int | None) -> None:
     class AtEnd:
         name = "at the end"
+        reach = 1
 
         async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
             ends = accumulate(proposal.units, initial=proposal.before)
@@ -437,6 +438,7 @@ class AfterFour:
     """Hands over after "4", without a look at what follows."""
 
     name = "after four"
+    reach = 1
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         ends = accumulate(proposal.units, initial=proposal.before)

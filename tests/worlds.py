@@ -126,6 +126,7 @@ class ByContext:
     seed: int
     share: float
     name: str = "by context"
+    reach: int = 1
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         text, verdicts = proposal.before, []
@@ -145,6 +146,7 @@ class ByToken:
     seed: int
     share: float
     name: str = "by token"
+    reach: int = 1
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         cuts = [chance(self.seed, proposal.author.value, unit) < self.share for unit in proposal.units]
@@ -160,6 +162,7 @@ class Always:
 
     verdict: Verdict
     name: str = "always"
+    reach: int = 1
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         return [self.verdict] * (len(proposal.units) + 1)

@@ -52,6 +52,11 @@ class Boundary(Protocol):
     def name(self) -> str:
         """As the user named it, for the manifest."""
 
+    @property
+    def reach(self) -> int:
+        """Tokens past a cut that it has to see, as a rule: so many more are asked for. At least one, since
+        where a word ends is seen from beyond."""
+
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         """One verdict for each unit and one for the unit that would follow. ``[len(units) + 1]``"""
 

@@ -52,6 +52,9 @@ _AFTER = r"\s{0,2}[,.;:!?…，。；：！？、—-]{0,8}"
 class Lexicon:
     """Style is what the phrases cover."""
 
+    reach = 3
+    """The word that is cut off, and as a rule one or two more by which it is known to begin no phrase."""
+
     def __init__(self, name: str = "lexicon", phrases: Iterable[str] = (*ENGLISH, *CHINESE)) -> None:
         """Compile the phrases, of at most 40 characters; a space in them stands for one or two of any kind."""
         self.name = name
@@ -62,7 +65,11 @@ class Lexicon:
         cjk = "|".join(regex.escape("".join(p.split())) for p in ordered if not p.isascii())
         self._cjk = regex.compile(rf"(?:{cjk}){_AFTER}") if cjk else None
 
-    async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
+    def decide(self, proposals: Sequence[Proposal]) -> list[list[Verdict]]:
+        """One verdict for each unit of each proposal and one for the unit that would follow it."""
+        return [self._decide(proposal) for proposal in proposals]
+
+    def _decide(self, proposal: Proposal) -> list[Verdict]:
         before = proposal.before[-_LONGEST:]
         text = before + "".join(proposal.units)
         style, open_from = self._style(text, proposal.ended)

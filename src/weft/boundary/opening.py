@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from weft.boundary.base import Boundary
+from weft.boundary.batched import Batched
 from weft.boundary.lexicon import Lexicon
 from weft.boundary.words import WordBoundary
 from weft.errors import UserError
@@ -21,5 +22,5 @@ def open_boundary(name: str) -> Boundary:
 
         return WordBoundary("oracle", is_style)
     if name == "lexicon":
-        return Lexicon()
+        return Batched(Lexicon())
     raise UserError(f"no boundary {name!r}", expected=" or ".join(NAMES))

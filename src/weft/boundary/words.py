@@ -23,6 +23,9 @@ class WordBoundary:
         is_style: label of a complete word (no white space in it), decided from the word alone.
     """
 
+    reach = 2
+    """The word that is cut off, and the beginning of the next, by which it is known to be complete."""
+
     def __init__(self, name: str, is_style: Callable[[str], bool]) -> None:
         self.name = name
         self._is_style = is_style

@@ -15,6 +15,7 @@ from weft import __version__
 
 COMMANDS = {
     "synth": ("weft.cli.synth:synth", "Write student-consistent traces for prompts."),
+    "doctor": ("weft.cli.doctor:doctor", "Ask engines what they can do, before you rely on them."),
     "show": ("weft.cli.show:show", "Print traces, each author in its own colour."),
     "demo": ("weft.cli.demo:demo", "Run the whole job on the embedded micro world."),
     "micro": ("weft.cli.micro:app", "The embedded micro world: prompts for it, and what its models score."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,22 @@ def _known(path: tuple[int | str, ...]) -> list[str]:
         options = [annotation, *getattr(annotation, "__args__", ())]
         model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(model.model_fields)
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """The object that an option gives as JSON.
+
+    Raises:
+        UserError: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(
+            f"not a JSON object: {text}", where=option, expected="""such as '{"enable_thinking": true}'"""
+        )
+    return value

@@ -6,13 +6,10 @@ settings. It decides nothing; :mod:`weft.cli.settings` checks.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
-
-from weft.errors import UserError
 
 MODELS = Group("Models", sort_key=1)
 STRATEGY = Group("Strategy", sort_key=2)
@@ -185,6 +182,11 @@ def synth(
     quiet
         No progress; only the summary.
     """
+    from weft.cli.progress import display
+    from weft.cli.settings import json_object, read_settings
+    from weft.prompts import open_prompts
+    from weft.synthesis import synthesize
+
     given = {
         "strategy": strategy,
         "samples": samples,
@@ -219,7 +221,7 @@ def synth(
             "tokenizer": student_tokenizer,
             "api_key_env": student_api_key_env,
             "revision": student_revision,
-            "template_arguments": _json_object(student_template_args, "--student-template-args"),
+            "template_arguments": json_object(student_template_args, "--student-template-args"),
             "chat_template": student_chat_template,
             "thinking_tags": student_thinking_tags,
             "dtype": student_dtype,
@@ -230,33 +232,14 @@ def synth(
             "tokenizer": teacher_tokenizer,
             "api_key_env": teacher_api_key_env,
             "revision": teacher_revision,
-            "template_arguments": _json_object(teacher_template_args, "--teacher-template-args"),
+            "template_arguments": json_object(teacher_template_args, "--teacher-template-args"),
             "chat_template": teacher_chat_template,
             "thinking_tags": teacher_thinking_tags,
             "dtype": teacher_dtype,
             "device": teacher_device,
         },
     }
-    from weft.cli.progress import display
-    from weft.cli.settings import read_settings
-    from weft.prompts import open_prompts
-    from weft.synthesis import synthesize
-
     settings = read_settings(config, given)
     source = open_prompts(prompts, split=split, limit=limit, prompt_column=prompt_column)
     with display(source.count * settings.samples, output, quiet=quiet) as progress:
         return 0 if synthesize(settings, source, output, overwrite=overwrite, observer=progress) else 1
-
-
-def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise UserError(
-            f"not a JSON object: {text}", where=option, expected="""such as '{"enable_thinking": true}'"""
-        )
-    return value

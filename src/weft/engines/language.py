@@ -29,6 +29,8 @@ class Language:
     """Ids that end a response: the generation config's, the tokenizer's, and the template's end of turn."""
     sampling: Sampling
     """The model's own; what its generation config leaves open is off."""
+    start: str
+    """The token that the tokenizer puts before a text; empty if it has none."""
 
 
 def load_language(settings: EngineSettings, folder: str, *, date: datetime.date) -> Language:
@@ -63,6 +65,7 @@ def load_language(settings: EngineSettings, folder: str, *, date: datetime.date)
         template,
         _end_ids(generation, tokenizer, template, vocabulary, where),
         _sampling(generation),
+        str(tokenizer.bos_token or ""),
     )
 
 

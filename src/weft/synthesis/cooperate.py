@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 from weft.boundary.base import Boundary
@@ -19,6 +20,7 @@ from weft.engines.base import Engine
 from weft.errors import EngineError, TextError, UserError
 from weft.records import Author, Message, PerAuthor, Sampling, Span, Status, Usage
 from weft.synthesis.ledger import Ledger, Watch
+from weft.synthesis.pace import Pace
 from weft.synthesis.passage import Passage
 from weft.synthesis.pen import Pen, spell
 from weft.synthesis.rules import Closers, Ending, Event, Rules
@@ -73,7 +75,7 @@ class Draft:
 
 
 class Cooperation:
-    """A student and a teacher, ready to write; it keeps nothing from one trace to the next."""
+    """A student and a teacher, ready to write; from one trace to the next it keeps their pace alone."""
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Cooperation:
         """
         self.engines, self._boundaries, self._sampling = engines, boundaries, sampling
         self._limits, self._step, self._seed, self.watch = limits, step, seed, watch
+        self._paces = {author: Pace(partial(_request_tokens, engine)) for author, engine in engines.items()}
         self._thinks = engines[Author.STUDENT].template.thinking is not None
         tags: set[str] = set()
         for engine in engines.values():
@@ -184,6 +187,7 @@ class Cooperation:
             first,
             closers={author: self.closers(author, in_thinking=thinking and self._thinks) for author in pens},
             boundaries=self._boundaries if together else None,
+            paces=self._paces,
             sampling=self._sampling,
             seeds={author: _seed(self._seed, trace, author) for author in pens},
             student=student,
@@ -328,6 +332,10 @@ def _spans(passage: Passage | None) -> tuple[Span, ...]:
         elif piece:
             spans.append(Span(author, piece))
     return tuple(spans)
+
+
+def _request_tokens(engine: Engine) -> float:
+    return engine.request_tokens
 
 
 def _seed(seed: int, trace: str, author: Author) -> int:

@@ -67,6 +67,7 @@ class Passage:
         *,
         closers: Mapping[Author, Closers],
         boundaries: Mapping[Author, Boundary] | None,
+        paces: Mapping[Author, Pace],
         sampling: Mapping[Author, Sampling],
         seeds: Mapping[Author, int],
         student: Pen,
@@ -77,6 +78,7 @@ class Passage:
 
         Args:
             boundaries: for each writer; ``None`` where ``first`` writes alone.
+            paces: for each writer, if several write.
             student: the student's pen, in whose tokens the text is counted; it may be none of ``pens``.
         """
         self.text = ""
@@ -89,7 +91,7 @@ class Passage:
         self._same_vocabulary = all(pen.speaks_as(pens[first]) for pen in pens.values())
         self._limit = Limit(rules.limit, student)
         self._loops = LoopDetector(rules.loop_tokens)
-        self._pace = {author: Pace(pen.engine.request_tokens) for author, pen in pens.items()}
+        self._paces = paces
         self._pending: list[int] = []
         self._stop: _Stop | None = None
         self._hand_over: _HandOver | None = None
@@ -98,6 +100,8 @@ class Passage:
         self._overflows = False
         self._unfinished = False
         self._turn_tokens = 0
+        self._had = 0
+        """Tokens of the turn before its last request."""
 
     async def write(self) -> Ending:
         """Write until the passage is closed or cannot go on.
@@ -158,6 +162,7 @@ class Passage:
     async def _propose(self) -> Ending | None:
         """Ask the writer for more; an ending if the limit leaves no room for it."""
         pen = self._pens[self._writer]
+        self._had = self._turn_tokens + len(self._pending)
         room = self._room()
         if room < 0:
             return self._commit(spell(self._pending, pen.engine.vocabulary).units) or self._too_long()
@@ -189,7 +194,7 @@ class Passage:
             return ALONE_TOKENS
         if self._rules.step is not None:
             return self._rules.step
-        return self._pace[self._writer].size(self._turn_tokens + len(self._pending))
+        return self._paces[self._writer].size(self._turn_tokens + len(self._pending))
 
     def _take(self, completion: Completion) -> None:
         """Add a completion to what is pending, up to the first token that is not text."""
@@ -375,7 +380,7 @@ class Passage:
         """Hand over at the end of the text, until the next writer confirms it."""
         author, pen = self._writer, self._pens[self._writer]
         other = self._pens[author.other]
-        self._pace[author].turn(self._turn_tokens)
+        self._learn_from_turn()
         seam = len(self.text) if self._same_vocabulary else len(self.text.rstrip())
         self._hand_over = _HandOver(author, self._pending, self._stop, self.text[seam:], other.end)
         self.text = self.text[:seam]
@@ -385,6 +390,18 @@ class Passage:
             other.read(self.text)
         self.turns.append((seam, other.author))
         self._start_turn(other.author, [], None)
+
+    def _learn_from_turn(self) -> None:
+        """Tell the pace how many tokens the turn needed until its end could be seen.
+
+        That many at least as had come before the last request, which did not show it, and one more; and
+        all that came at most.
+        """
+        boundaries = self._boundaries
+        assert boundaries is not None, "who writes alone hands over to nobody"
+        came = self._turn_tokens + _tokens_of(self._pending, self._stop)
+        needed = self._turn_tokens + boundaries[self._writer].reach
+        self._paces[self._writer].turn(min(came, max(needed, self._had + 1)))
 
     def _start_turn(self, writer: Author, pending: list[int], stop: _Stop | None) -> None:
         self._writer, self._pending, self._stop = writer, pending, stop

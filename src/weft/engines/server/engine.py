@@ -14,12 +14,14 @@ It does not know traces, authors or boundaries.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish
+from weft.engines.server.cost import RequestCost
 from weft.engines.server.dialects import Ask
 from weft.engines.server.probe import Abilities
 from weft.engines.server.reading import choice_of, ids_of
@@ -58,11 +60,16 @@ class ServerEngine:
         self.end_ids, self.sampling = end_ids, sampling
         self.abilities = abilities
         self.context = abilities.context
-        self.request_tokens = abilities.dialect.request_tokens
+        self._cost = RequestCost(abilities.dialect.request_tokens)
         self._end_id = end_id
         self._texts = Texts(vocabulary, abilities.start)
         self._transport, self._replicas = transport, replicas
         self._description = description
+
+    @property
+    def request_tokens(self) -> float:
+        """What one more request costs, in tokens: learned from how long requests take."""
+        return self._cost.tokens
 
     def describe(self) -> Mapping[str, object]:
         return self._description
@@ -165,7 +172,9 @@ class ServerEngine:
 
     async def _complete(self, url: str, ask: Ask) -> tuple[list[int], int | None]:
         """The ids of one answer, and the id that ended it where the server stopped by itself."""
+        started = time.monotonic()
         answer = await self._transport.post(f"{url}/completions", self.abilities.dialect.body(ask))
+        seconds = time.monotonic() - started
         choice = choice_of(answer, url)
         finish = choice.get("finish_reason")
         if finish not in ("stop", "length"):
@@ -175,6 +184,7 @@ class ServerEngine:
             ids = ids_of(self.abilities.dialect.ids(answer, choice), url)
             if not ids and stopped is None:
                 raise RequestError(Trouble.BROKEN, "returned no token and no reason", where=url)
+            self._cost.learn(len(ids), seconds)
             return ids, stopped
         text = choice.get("text")
         if not isinstance(text, str):

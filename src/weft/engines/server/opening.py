@@ -113,6 +113,7 @@ async def _probed(
             vocabulary=language.vocabulary,
             template=language.template,
             end_ids=language.end_ids,
+            start=language.start,
         )
         try:
             return await probe.run(thorough=thorough)

@@ -79,8 +79,11 @@ class Probe:
         vocabulary: Vocabulary,
         template: ChatTemplate,
         end_ids: frozenset[int],
+        start: str,
     ) -> None:
-        """``name`` is the engine's, for messages; ``model`` what the server calls it."""
+        """``name`` is the engine's, for messages; ``model`` what the server calls it; ``start`` the
+        token that the tokenizer puts before a text, empty if none."""
+        self._start = start
         self._transport, self._url, self._where, self._model = transport, url, f"engine {name}", model
         self._vocabulary, self._template = vocabulary, template
         self._stop = tuple(sorted(end_ids))
@@ -216,24 +219,21 @@ class Probe:
             extra = count - len(self._ids)
             if extra not in (0, 1):
                 raise self._other_tokenizer(f"{count} tokens where it gives {len(self._ids)}")
-            if extra:
-                first = self._vocabulary.control(self._ids[0])
-                start = first or ""
+            start = self._start if extra else ""
         self._note(
             "tokenizer",
             True,
             "reads a prompt as the tokenizer here does" + ("" if isinstance(theirs, list) else " (by count)"),
             "",
         )
-        doubled = extra and self._text.startswith(start or "\0")
-        self._note(
-            "start token",
-            not extra,
-            ("added to every text" + (", doubled" if doubled else "")) if extra else "none is added",
-            ("ids are sent, to which nothing is added" if dialect.takes_ids else "taken off the text before")
-            if extra
-            else "",
-        )
+        said, use = "none is added to a text", ""
+        if extra:
+            doubled = bool(start) and self._text.startswith(start)
+            said = f"{start or 'one'} is added to every text" + (", where the template has it, too" * doubled)
+            use = "taken off the text before it is sent" if doubled else "it cannot be taken off"
+            if dialect.takes_ids:
+                use = "ids are sent, to which nothing is added"
+        self._note("start token", not extra, said, use)
         return start
 
     def _other_tokenizer(self, said: str) -> UserError:

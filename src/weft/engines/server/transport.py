@@ -148,8 +148,10 @@ class Transport:
                 raise RequestError(
                     Trouble.BROKEN, f"answered no HTTP: {self._shown(error)}", where=url
                 ) from error
+            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
             raise RequestError(
-                Trouble.UNREACHABLE, f"cannot be reached: {self._shown(error)}", where=url
+                Trouble.UNREACHABLE, f"cannot be reached: {self._shown(said)}", where=url
             ) from error
 
     def _refusal(self, url: str, status: int, headers: Mapping[str, str], data: bytes) -> RequestError:
