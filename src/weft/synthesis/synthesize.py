@@ -106,7 +106,7 @@ async def _synthesize(
         }
         manifest = Manifest.create(weft.__version__, deciding, info, date=date.isoformat())
         store = stack.enter_context(TraceStore(output, manifest, overwrite=overwrite))
-        for note in store.repaired:
+        for note in (*store.repaired, *_notes(engines)):
             observer.noted(note)
         teacher = engines.get(Author.TEACHER)
         run = Synthesis(
@@ -129,6 +129,12 @@ async def _synthesize(
         )
         await run.run(prompts)
         return store.complete > 0 and not store.counts[Status.ENGINE_ERROR]
+
+
+def _notes(engines: Mapping[Author, Engine]) -> list[str]:
+    """What the engines themselves want people to know."""
+    said = [(author, engine.describe().get("notes")) for author, engine in engines.items()]
+    return [f"the {author}: {note}" for author, notes in said if isinstance(notes, list) for note in notes]
 
 
 def _facts(engine: Engine) -> Mapping[str, Any]:

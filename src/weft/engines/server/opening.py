@@ -204,6 +204,7 @@ def _description(
         "vocabulary": language.vocabulary.fingerprint[:16],
         "thinking": None if thinking is None else [thinking.opening, thinking.closing],
         "ids": {"in": abilities.ids_in, "out": abilities.ids_out},
+        "notes": _notes(abilities, silent),
         "guarantees": {
             "tokens": "exact" if exact else "not kept: text passes, and both sides tokenise it again",
             "growth": "the prefix cache keeps what was read"
@@ -212,3 +213,14 @@ def _description(
             "seed": dialect.seeds + "; draws depend on where chunks end",
         },
     }
+
+
+def _notes(abilities: Abilities, silent: Sequence[str]) -> list[str]:
+    """What a person should know before the run."""
+    notes = [f"{url} does not answer; the other servers go on without it" for url in silent]
+    if not (abilities.ids_in and abilities.ids_out):
+        notes.append(
+            f"{abilities.dialect.title} passes text, not token ids: it is tokenised again on both sides, and "
+            "hand-overs may fall elsewhere than with ids"
+        )
+    return notes

@@ -13,6 +13,8 @@ import email.utils
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from pydantic_core import from_json, to_json
@@ -82,8 +84,8 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT, timeout)),
             headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,  # HTTPS_PROXY and NO_PROXY, as every other tool has it
         )
+        self._proxies: dict[str, str | None] = {}
         self._timeout = timeout
 
     async def close(self) -> None:
@@ -131,7 +133,9 @@ class Transport:
         self, method: str, url: str, body: bytes | None
     ) -> tuple[int, Mapping[str, str], bytes]:
         try:
-            async with self._session.request(method, url, data=body, allow_redirects=False) as response:
+            async with self._session.request(
+                method, url, data=body, allow_redirects=False, proxy=self._proxy(url)
+            ) as response:
                 return response.status, response.headers, await response.read()
         except TimeoutError as error:
             what = f"no answer within {self._timeout:g} s"
@@ -153,6 +157,14 @@ class Transport:
             raise RequestError(
                 Trouble.UNREACHABLE, f"cannot be reached: {self._shown(said)}", where=url
             ) from error
+
+    def _proxy(self, url: str) -> str | None:
+        """HTTPS_PROXY and NO_PROXY, as every other tool has it; looked up once, not at every request."""
+        if url not in self._proxies:
+            parts = urlsplit(url)
+            bypassed = bool(parts.hostname) and proxy_bypass(parts.netloc.rpartition("@")[2])
+            self._proxies[url] = None if bypassed else getproxies().get(parts.scheme)
+        return self._proxies[url]
 
     def _refusal(self, url: str, status: int, headers: Mapping[str, str], data: bytes) -> RequestError:
         said, code = _message(data)
