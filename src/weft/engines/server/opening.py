@@ -74,6 +74,12 @@ async def probe_server(
 
 def _prepared(settings: EngineSettings, date: datetime.date) -> tuple[Address, Language, str | None]:
     address = parse_address(settings.name)
+    if settings.device is not None or settings.dtype != "auto":
+        raise UserError(
+            "device and dtype are of models in this process; a server has chosen its own",
+            where=f"engine {settings.name}",
+            remedy="leave them out, and start the server with what you want",
+        )
     key = _key(settings)
     folder = model_folder(settings.tokenizer or address.model, holds="tokenizer.json")
     return address, load_language(settings, folder, date=date), key

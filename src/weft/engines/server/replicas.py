@@ -41,13 +41,15 @@ class Replica:
     texts: int = 0
     """Texts that stay with it."""
     failures: int = 0
-    """Requests in a row that were not answered."""
+    """Times in a row that it was tried and did not answer."""
     until: float = 0.0
     """Monotonic time until which it is left alone."""
 
     def failed(self, now: float) -> None:
-        self.failures += 1
-        self.until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 10))
+        """Leave it alone for a while; requests that fail meanwhile tell nothing new."""
+        if now >= self.until:
+            self.failures += 1
+            self.until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 10))
 
     def answered(self) -> None:
         self.failures, self.until = 0, 0.0
@@ -149,7 +151,7 @@ class Replicas:
         if ready:
             replica = min(ready, key=lambda replica: replica.texts)
             if replica.failures:
-                # One request tries a server that has failed; the others wait for what becomes of it.
+                # One request tries a server that has failed; the others go elsewhere until it is answered.
                 replica.until = now + self._timeout
         else:
             replica = min(self.all, key=lambda replica: replica.until)
@@ -161,8 +163,8 @@ class Replicas:
 def _wait(state: RetryCallState) -> float:
     """Seconds until the next attempt: longer each time and drawn, so that many texts do not come at once."""
     error = state.outcome.exception() if state.outcome is not None else None
-    drawn = random.uniform(0.5, 1.5)
-    if isinstance(error, RequestError) and error.retry_after is not None:
-        return min(error.retry_after, LONGEST_ASKED) + FIRST_WAIT * drawn
     doubled: float = FIRST_WAIT * 2.0 ** min(state.attempt_number - 1, 20)
-    return drawn * min(LONGEST_WAIT, doubled)
+    seconds = random.uniform(0.5, 1.5) * min(LONGEST_WAIT, doubled)
+    if isinstance(error, RequestError) and error.retry_after is not None:
+        seconds += min(error.retry_after, LONGEST_ASKED)
+    return seconds

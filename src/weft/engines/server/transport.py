@@ -211,7 +211,7 @@ def _is_too_long(said: str, code: str) -> bool:
     if "context_length_exceeded" in code or "exceed_context_size" in code:
         return True
     said = said.lower()
-    return any(words in said for words in ("maximum context length", "maximum model length", "max_model_len"))
+    return any(words in said for words in ("context length", "maximum model length", "max_model_len"))
 
 
 def _seconds(retry_after: str | None) -> float | None:
