@@ -222,7 +222,7 @@ def test_engine_errors_are_tried_again(
     rewrite(script, faults=[{"match": r"5 \+", "error": "HTTP 500 \x1b[2J"}])
     assert main(["synth", *files]) == 1
     said = values(capsys.readouterr().err)
-    assert said["rejected"] == "2: repetition 1, engine_error 1"
+    assert said["rejected"] == "2: engine_error 1, repetition 1"
     assert said["to try again"].startswith("1;")
     rewrite(script, faults=[])
     assert main(["synth", *files]) == 0
@@ -240,7 +240,7 @@ def test_a_run_that_cannot_go_on_says_what_is_kept(
     assert values(err)["complete"] == "30"
     assert "10 of the last 20 traces failed by engine errors" in err
     assert "fewer than 50% (--error-rate)" in err
-    assert err.count("the first engine error, in q4#0: HTTP 401") == 1
+    assert err.count("the first engine error, in q4#0: HTTP 401") == 2  # at once, and in the summary
     assert "HTTP 401 <U+001B>[2J" in err
     assert "\x1b" not in err
 

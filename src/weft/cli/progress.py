@@ -32,6 +32,8 @@ from weft.synthesis.run import Observer
 
 WINDOW = 15.0
 """Seconds over which the present speed is measured."""
+MOST_NOTES = 10
+"""Notes in the summary, at most: a server that comes and goes makes many."""
 LINE_SECONDS = 10.0
 """Without a terminal: at least so long from one line to the next."""
 LINE_GROWTH = 0.05
@@ -66,7 +68,8 @@ def watched(tally: Tally, *, quiet: bool = False) -> Iterator[None]:
         with Live(Bar(tally), console=console, refresh_per_second=4, transient=True):
             yield
     else:
-        tally.on_event = _Lines(tally)
+        lines = _Lines(tally)
+        tally.on_event, tally.on_note = lines, lines.note
         yield
 
 
@@ -76,6 +79,7 @@ class Tally:
     def __init__(self, total: int, *, clock: Clock = time.monotonic) -> None:
         self.total, self.clock = total, clock
         self.on_event: Callable[[], None] = lambda: None
+        self.on_note: Callable[[str], None] = lambda text: None
         self.opened = clock()
         self.started: float | None = None
         """When the first thing happened: before it, models are opened."""
@@ -124,6 +128,7 @@ class Tally:
 
     def noted(self, text: str) -> None:
         self.notes.append(text)
+        self.on_note(text)
 
     @property
     def complete(self) -> int:
@@ -190,7 +195,8 @@ class Bar:
         line.add_row(
             bar, f"{tally.done:,}/{tally.total:,}", f"{_clock(left)} left" if left is not None else ""
         )
-        return Group(line, Text(" · ".join(_counts(tally)), no_wrap=True, overflow="ellipsis"))
+        shown: list[str] = [" · ".join(_counts(tally)), *map(visible, tally.notes[-1:])]
+        return Group(line, *(Text(text, no_wrap=True, overflow="ellipsis") for text in shown))
 
 
 class _Lines:
@@ -209,6 +215,11 @@ class _Lines:
         parts = [f"{tally.done:,} of {tally.total:,}", *_counts(tally)]
         parts += [f"{_clock(left)} left"] if left is not None else []
         sys.stderr.write(f"weft: {', '.join(parts)}\n")
+        sys.stderr.flush()
+
+    def note(self, text: str) -> None:
+        """Say at once what a person may be waiting for."""
+        sys.stderr.write(f"weft: {visible(text)}\n")
         sys.stderr.flush()
 
 
@@ -245,14 +256,16 @@ def summary(tally: Tally, output: Path) -> list[tuple[str, str]]:
     if some[rejected]:
         rows.append(("rejected in", str(rejected)))
     rows.append(("made by", str(manifest_path(output))))
-    rows += [("note", visible(note)) for note in tally.notes]
+    if len(tally.notes) > MOST_NOTES:
+        rows.append(("notes", f"{len(tally.notes):,}, of which the last {MOST_NOTES} are"))
+    rows += [("note", visible(note)) for note in tally.notes[-MOST_NOTES:]]
     looks = {"look at": output, "what failed": rejected}
     rows += [(name, f"weft show {shlex.quote(str(path))}") for name, path in looks.items() if some[path]]
     return rows
 
 
 def _rejected(tally: Tally, now: str) -> str:
-    counts = tally.statuses.most_common()
+    counts = sorted(tally.statuses.items(), key=lambda item: (-item[1], item[0]))
     statuses = ", ".join(f"{status} {count:,}" for status, count in counts if status is not Status.COMPLETE)
     return f"{tally.rejected:,}{now}" + (f": {statuses}" if statuses else "")
 

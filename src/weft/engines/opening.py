@@ -13,6 +13,7 @@ Nothing of torch or transformers is imported before a model is opened.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 from weft.engines.base import Engine
@@ -24,11 +25,19 @@ MICRO = ("micro:student", "micro:teacher")
 
 
 async def open_engine(
-    settings: EngineSettings, *, date: datetime.date, servers: ServerSettings | None = None
+    settings: EngineSettings,
+    *,
+    date: datetime.date,
+    servers: ServerSettings | None = None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Engine:
-    """Open an engine; ``date`` is what templates print as today.
+    """Open an engine.
 
     A server is asked first what it can do; see :mod:`weft.engines.server.probe`.
+
+    Args:
+        date: what templates print as today.
+        tell: is told, while the engine is used, what a person who waits wants to know.
 
     Raises:
         UserError: there is no such model, or it cannot serve; with the remedy.
@@ -39,7 +48,7 @@ async def open_engine(
     if settings.is_server:
         from weft.engines.server import open_server
 
-        return await open_server(settings, servers or ServerSettings(), date=date)
+        return await open_server(settings, servers or ServerSettings(), date=date, tell=tell)
     for given, what in ((settings.tokenizer, "tokenizer"), (settings.api_key_env, "key")):
         if given is not None:
             raise UserError(

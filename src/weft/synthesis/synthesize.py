@@ -67,7 +67,9 @@ async def _synthesize(
     async with AsyncExitStack() as stack:
         engines: dict[Author, Engine] = {}
         for author, engine in settings.engines.items():
-            engines[author] = await open_engine(engine, date=date, servers=settings.servers)
+            engines[author] = await open_engine(
+                engine, date=date, servers=settings.servers, tell=observer.noted
+            )
             stack.push_async_callback(engines[author].close)
         sampling = {author: settings.sampling_of(author).over(engines[author].sampling) for author in engines}
         models = Cooperation(

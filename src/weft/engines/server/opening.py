@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +26,13 @@ PROBE_TIMEOUT = 120.0
 
 
 async def open_server(
-    settings: EngineSettings, servers: ServerSettings, *, date: datetime.date
+    settings: EngineSettings,
+    servers: ServerSettings,
+    *,
+    date: datetime.date,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> ServerEngine:
-    """Ask the servers what they can do and open them as one engine.
+    """Ask the servers what they can do and open them as one engine; ``tell`` as in :class:`Replicas`.
 
     Raises:
         UserError: none of them can serve, one refuses the model or key, or they differ.
@@ -41,7 +45,7 @@ async def open_server(
     abilities = _common(found, settings)
     if abilities.context is None:
         abilities = replace(abilities, context=_positions(settings))
-    replicas = Replicas(address.urls, patience=servers.patience, timeout=servers.timeout)
+    replicas = Replicas(address.urls, patience=servers.patience, timeout=servers.timeout, tell=tell)
     for replica in replicas.all:
         if replica.url not in found:
             replica.failed(replicas.now())

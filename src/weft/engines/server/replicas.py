@@ -27,6 +27,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds for which a server that gave no answer is left alone, the first time and at most."""
 FIRST_WAIT, LONGEST_WAIT = 0.25, 20.0
 """Seconds before a request is sent again, the first time and at most; half as much more or less is drawn."""
+TOLD_AFTER = 2
+"""Failures of a server in a row after which people are told: one may be a connection that was just closed."""
 LONGEST_ASKED = 120.0
 """Most seconds that a server's Retry-After is obeyed for."""
 BROKEN_ANSWERS = 6
@@ -45,11 +47,13 @@ class Replica:
     until: float = 0.0
     """Monotonic time until which it is left alone."""
 
-    def failed(self, now: float) -> None:
-        """Leave it alone for a while; requests that fail meanwhile tell nothing new."""
-        if now >= self.until:
-            self.failures += 1
-            self.until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 10))
+    def failed(self, now: float) -> int:
+        """Leave it alone for a while; how often it has failed now, 0 for a failure that tells nothing new."""
+        if now < self.until:
+            return 0
+        self.failures += 1
+        self.until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 10))
+        return self.failures
 
     def answered(self) -> None:
         self.failures, self.until = 0, 0.0
@@ -65,11 +69,19 @@ class Replicas:
         patience: float,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """``patience``: seconds for which a request is sent again after its first failure."""
+        """Look after servers.
+
+        Args:
+            patience: seconds for which a request is sent again after its first failure.
+            timeout: seconds of one request.
+            tell: is told what a person who waits wants to know: which server fails, and that it is back.
+        """
         self.all = tuple(Replica(url) for url in urls)
         self._patience, self._timeout, self._clock = patience, timeout, clock
         self._of_session: dict[str, Replica] = {}
+        self._tell, self._told_busy = tell, False
 
     async def send(self, session: str, request: Callable[[str], Awaitable[T]]) -> tuple[T, int]:
         """Run ``request(url)`` until it is answered; the answer, and how many requests it took.
@@ -130,15 +142,24 @@ class Replicas:
             answer = await request(replica.url)
         except RequestError as error:
             if error.trouble is Trouble.UNREACHABLE:
-                replica.failed(self._clock())
+                if replica.failed(self._clock()) == TOLD_AFTER:
+                    self._tell(f"{replica.url}: {error.what}; it is tried again")
                 self.release(session)  # the next request looks for another server
             else:
-                replica.answered()
+                self._answered(replica)
+                if error.trouble is Trouble.BUSY and not self._told_busy:
+                    self._told_busy = True
+                    self._tell(f"{replica.url}: {error.what}; waiting as it asks, or longer each time")
                 if error.trouble in (Trouble.BUSY, Trouble.BROKEN) and len(self.all) > 1:
                     self.release(session)
             raise
-        replica.answered()
+        self._answered(replica)
         return answer
+
+    def _answered(self, replica: Replica) -> None:
+        if replica.failures >= TOLD_AFTER:
+            self._tell(f"{replica.url} answers again")
+        replica.answered()
 
     def _replica(self, session: str) -> Replica:
         """The session's server; for a new one that with the fewest texts among those that answer."""
