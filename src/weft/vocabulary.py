@@ -156,6 +156,12 @@ class TokenizerVocabulary:
             self.piece(token) or self._controls.get(token, "").encode() for token in tokens
         ).decode(errors="replace")
 
+    @cached_property
+    def loses_first_space(self) -> bool:
+        """Whether the tokenizer's decoder drops the space with which a text begins, as SentencePiece's do."""
+        token = next((i for i, piece in enumerate(self._pieces) if piece and piece[:1] == b" "), None)
+        return token is not None and not self._tokenizer.decode([token]).startswith(" ")
+
     def _bytes(self, tokens: Sequence[int]) -> bytes | None:
         pieces = [self._pieces[token] for token in tokens]
         known = [piece for piece in pieces if piece is not None]

@@ -57,16 +57,24 @@ class Batched:
             batch, self._waiting = self._waiting, []
             # Whoever was cancelled meanwhile does not wait any more.
             batch = [(proposal, future) for proposal, future in batch if not future.done()]
+            if not batch:
+                continue
             proposals = [proposal for proposal, _ in batch]
             try:
                 decided = await asyncio.get_running_loop().run_in_executor(
                     self._thread, self._judge.decide, proposals
                 )
                 answers = list(zip(batch, decided, strict=True))
-            except Exception as error:  # a judge's defect belongs to those who asked, not to this task
+            except asyncio.CancelledError:
+                for _, future in batch:
+                    future.cancel()
+                raise
+            except BaseException as error:  # a judge's defect, Rust's panics included, is of those who asked
+                failure = RuntimeError(f"boundary {self.name}: {error!r}")
+                failure.__cause__ = error
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(error)
+                        future.set_exception(failure)
                 continue
             for (_, future), verdicts in answers:
                 if not future.done():

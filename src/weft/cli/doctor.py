@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from weft.cli.show import visible
 from weft.errors import UserError, WeftError
@@ -56,30 +57,36 @@ def doctor(
         One JSON object in place of the tables.
     """
     from weft.cli.settings import json_object
+    from weft.engines.server.address import shown
     from weft.engines.settings import EngineSettings, ServerSettings
 
     if not engines:
         raise UserError(
             "no engine", where="weft doctor", expected="`weft doctor Qwen/Qwen3-8B@http://127.0.0.1:8000`"
         )
-    servers = ServerSettings(timeout=timeout)
+    try:
+        servers = ServerSettings(timeout=timeout)
+    except ValidationError as error:
+        raise UserError(f"{timeout}: {error.errors()[0]['msg']}", where="--timeout") from error
     reports: dict[str, Any] = {}
     for name in engines:
+        title = shown(name)
+        is_server = EngineSettings(name=name).is_server
         settings = EngineSettings(
             name=name,
-            tokenizer=tokenizer if "@" in name else None,
-            api_key_env=api_key_env if "@" in name else None,
+            tokenizer=tokenizer if is_server else None,
+            api_key_env=api_key_env if is_server else None,
             revision=revision,
             template_arguments=json_object(template_args, "--template-args") or {},
             chat_template=chat_template,
             thinking_tags=thinking_tags,
         )
         try:
-            reports[name] = asyncio.run(_examined(settings, servers))
+            reports[title] = asyncio.run(_examined(settings, servers))
         except WeftError as error:
-            reports[name] = _failure(error)
+            reports[title] = _failure(error)
         if not as_json:
-            _show(name, reports[name])
+            _show(title, reports[title])
     if as_json:
         sys.stdout.write(json.dumps(reports, indent=2) + "\n")
     return 0 if all(report["serves"] for report in reports.values()) else 1

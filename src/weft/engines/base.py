@@ -90,6 +90,13 @@ class Engine(Protocol):
     def describe(self) -> Mapping[str, object]:
         """What identifies the model, as JSON values, for the manifest; no secrets."""
 
+    def check(self, sampling: Sampling) -> None:
+        """Whether the engine can draw so; all fields are set.
+
+        Raises:
+            UserError: it cannot.
+        """
+
     async def complete(self, request: CompletionRequest) -> Completion:
         """Continue the prefix.
 

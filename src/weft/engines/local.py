@@ -134,6 +134,9 @@ class LocalEngine:
     def describe(self) -> Mapping[str, object]:
         return self._description
 
+    def check(self, sampling: Sampling) -> None:
+        """All fields are taken."""
+
     async def complete(self, request: CompletionRequest) -> Completion:
         future: Future[Completion] = Future()
         self._post((request, future))

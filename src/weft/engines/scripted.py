@@ -233,6 +233,9 @@ class ScriptedEngine:
         said = {"engine": "scripted", "vocabulary": kind, "thinks": self._thinks}
         return said if self._digest is None else {**said, "script": self._digest}
 
+    def check(self, sampling: Sampling) -> None:
+        """All fields are taken."""
+
     async def complete(self, request: CompletionRequest) -> Completion:
         self.requests.append(request)
         view, continuation = self._continuation(request.prefix)

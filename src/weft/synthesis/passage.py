@@ -211,7 +211,8 @@ class Passage:
             self._pending.append(token)
         else:
             if completion.finish is Finish.CONTEXT:
-                self._stop = _Stop(Event.CONTEXT, f"{self._pens[self._writer].engine.context} tokens", 0)
+                context = self._pens[self._writer].engine.context
+                self._stop = _Stop(Event.CONTEXT, f"{context} tokens" if context else "it says so", 0)
             elif not completion.ids:
                 raise EngineError(
                     "returned no token and no reason", where=f"engine {self._pens[self._writer].engine.name}"

@@ -198,7 +198,8 @@ class _Chosen:
             text = self._models.spell(TEACHER, draft.thinking, draft.response)
         except ValueError as error:
             return Ending(Status.INVALID_TEXT, f"engine {teacher.name}: {error}")
-        if teacher.context is not None and len(prompt) + len(text) > teacher.context:
+        # Servers generate a token beside what they score.
+        if teacher.context is not None and len(prompt) + len(text) >= teacher.context:
             return Ending(
                 Status.LENGTH, f"the teacher's context of {teacher.context} tokens is too short to score"
             )

@@ -72,6 +72,8 @@ async def _synthesize(
             )
             stack.push_async_callback(engines[author].close)
         sampling = {author: settings.sampling_of(author).over(engines[author].sampling) for author in engines}
+        for author in engines:
+            engines[author].check(sampling[author])
         models = Cooperation(
             engines,
             boundaries=boundaries if settings.strategy is Strategy.TESSY else {},

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+from weft.engines.server.transport import USER
 from weft.errors import UserError
 
 
@@ -49,6 +50,11 @@ def parse_address(name: str) -> Address:
     return Address(model, tuple(dict.fromkeys(_base(url, model) for url in given.split(","))))
 
 
+def shown(name: str) -> str:
+    """An engine's name for people and files: without what may be secret in it."""
+    return USER.sub("://…@", name)
+
+
 def _base(url: str, model: str) -> str:
     """The base of the API at ``url``: with ``/v1``, which people leave out as often as not."""
     where = f"engine {model}@…"
@@ -69,11 +75,11 @@ def _base(url: str, model: str) -> str:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise UserError(
-            f"not a URL: {url!r}",
+            "not a URL" if "@" in url else f"not a URL: {url!r}",
             where=where,
             expected="http://HOST:PORT or https://HOST; commas between several",
         )
-    path = parts.path.rstrip("/").removesuffix("/completions")
+    path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat")
     if not path.endswith("/v1"):
         path += "/v1"
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))

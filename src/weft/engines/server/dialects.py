@@ -166,7 +166,7 @@ class LlamaCpp(OpenAI):
     owners = frozenset({"llamacpp"})
     takes_ids = True
     version_page = ("props", "build_info")
-    seeds = "kept for each request where the server runs one at a time (--parallel 1)"
+    seeds = "kept for each request"
     refused: ClassVar[Mapping[str, float]] = {}
 
     def body(self, ask: Ask) -> dict[str, object]:
@@ -177,6 +177,13 @@ class LlamaCpp(OpenAI):
             "repeat_penalty": 1.0,
             "presence_penalty": 0.0,
             "frequency_penalty": 0.0,
+            "dry_multiplier": 0.0,
+            "xtc_probability": 0.0,
+            "typical_p": 1.0,
+            "top_n_sigma": -1.0,
+            "dynatemp_range": 0.0,
+            "mirostat": 0,
+            "samplers": ["top_k", "top_p", "min_p", "temperature"],
             "cache_prompt": True,
             "return_tokens": True,
             "verbose": True,
@@ -198,14 +205,22 @@ class Transformers(OpenAI):
     refused: ClassVar[Mapping[str, float]] = {}
 
     def body(self, ask: Ask) -> dict[str, object]:
-        config: dict[str, object] = {"eos_token_id": list(ask.stop), "pad_token_id": ask.stop[0]}
+        # What is left out, or null, is taken from the model's own generation_config.
+        config: dict[str, object] = {
+            "eos_token_id": list(ask.stop),
+            "pad_token_id": ask.stop[0],
+            "repetition_penalty": 1.0,
+            "no_repeat_ngram_size": 0,
+            "typical_p": 1.0,
+            "num_beams": 1,
+        }
         if ask.sampling.temperature:
             config |= {
                 "do_sample": True,
                 "temperature": ask.sampling.temperature,
                 "top_p": ask.sampling.top_p,
                 "top_k": ask.sampling.top_k,
-                "min_p": ask.sampling.min_p or None,
+                "min_p": ask.sampling.min_p,
             }
         else:
             config |= {"do_sample": False}

@@ -16,24 +16,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
 from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish
+from weft.engines.server.abilities import Abilities
 from weft.engines.server.cost import RequestCost
 from weft.engines.server.dialects import Ask
-from weft.engines.server.probe import Abilities
 from weft.engines.server.reading import choice_of, ids_of
 from weft.engines.server.replicas import Replicas
 from weft.engines.server.text import Texts, whole
 from weft.engines.server.transport import RequestError, Transport, Trouble
-from weft.errors import EngineError, UserError
+from weft.errors import UserError
 from weft.records import Sampling
 from weft.vocabulary import Vocabulary
 
-INVISIBLE = 3
-"""Requests, each for twice as many tokens, after which a server that writes nothing visible is given up."""
+INVISIBLE = 4
+"""Requests, each for twice as many tokens, after which an answer that shows nothing is taken for broken."""
+MOST_GROWN = 64
+"""Tokens up to which they grow where the context is not known."""
+
+
+OTHER_ENDS = ("abort", "cancelled", "content_filter", "error", "eos", "tool_calls", "function_call")
+"""Ends of a completion, other than a stop and its length, that are no secret."""
 
 
 class ServerEngine:
@@ -74,41 +81,50 @@ class ServerEngine:
     def describe(self) -> Mapping[str, object]:
         return self._description
 
+    def check(self, sampling: Sampling) -> None:
+        for name, off in self.abilities.refused.items():
+            given = getattr(sampling, name)
+            if given != off:
+                raise UserError(
+                    f"the server does not take {name}, which is {given}",
+                    where=f"engine {self.name}",
+                    remedy=f"turn it off: --{name.replace('_', '-')} {off:g}",
+                )
+
     async def complete(self, request: CompletionRequest) -> Completion:
         """Continue the prefix; see :meth:`weft.engines.base.Engine.complete`.
 
         Raises:
             EngineError: no answer after all that was tried.
             RunError: the server knows the model, or the key, no longer.
-            UserError: the server does not take a sampling field that is not off.
         """
         room = request.max_tokens if self.context is None else self.context - len(request.prefix)
         if room <= 0:
             return Completion((), Finish.CONTEXT, 0)
-        self._check_sampling(request.sampling)
         most, full = min(room, request.max_tokens), Finish.LENGTH
         if room < request.max_tokens:
             full = Finish.CONTEXT
-        requests, ask = 0, self._ask(request, most)
-        for _ in range(INVISIBLE):
+        ask, requests = self._ask(request, most), 0
+        # How far a request may grow that brought nothing to be seen.
+        limit = max(most, MOST_GROWN) if self.context is None else room
+        while True:
             try:
-                (ids, stopped), sent = await self._replicas.send(
+                (ids, stopped, posts), sent = await self._replicas.send(
                     request.session,
-                    lambda url, ask=ask: self._complete(url, ask),  # type: ignore[misc]
+                    lambda url, ask=ask: self._visible(url, ask, limit),  # type: ignore[misc]
                 )
-            except RequestError as error:
-                if error.trouble is Trouble.TOO_LONG:
-                    return Completion((), Finish.CONTEXT, requests + 1)
-                raise
-            requests += sent
-            if ids or stopped is not None:
                 break
-            # A server that gives text alone: the beginning of a character, or tokens that it hides.
-            ask = Ask(ask.model, ask.prompt, ask.max_tokens * 2, ask.sampling, ask.seed, ask.stop)
-        else:
-            raise EngineError(
-                f"wrote {ask.max_tokens // 2} tokens of which none is visible", where=f"engine {self.name}"
-            )
+            except RequestError as error:
+                if error.trouble is not Trouble.TOO_LONG:
+                    raise
+                requests += error.requests
+                if ask.max_tokens == 1:
+                    return Completion((), Finish.CONTEXT, requests)
+                # It may be text and completion together: the context is full when not one token fits.
+                ask, full = replace(ask, max_tokens=ask.max_tokens // 2), Finish.LENGTH
+        requests += sent + posts - 1
+        if not ids and stopped is None:
+            return Completion((), Finish.CONTEXT, requests)
         if stopped is not None and (not ids or ids[-1] not in request.stop):
             ids.append(stopped)
         for index, token in enumerate(ids):
@@ -117,31 +133,6 @@ class ServerEngine:
         if len(ids) > most and self.abilities.ids_out:
             ids = ids[:most]
         return Completion(tuple(ids), full if len(ids) >= most else Finish.LENGTH, requests)
-
-    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        """Log-probability in nats of each id of ``continuation``. See :class:`weft.engines.base.Scorer`.
-
-        Raises:
-            EngineError: the server cannot, or failed after all that was tried.
-        """
-        if not continuation:
-            return []
-        if not self.abilities.scores:
-            raise EngineError(
-                f"{self.abilities.dialect.title} gives no log-probabilities of a given text",
-                where=f"engine {self.name}",
-                remedy="use vLLM or SGLang, or a model in process",
-            )
-        sampling = Sampling(0.0, 1.0, 0, 0.0)
-        ask = Ask(self.model, [*prefix, *continuation], 1, sampling, 0, tuple(sorted(self.end_ids)))
-        session = f"score {id(ask)}"
-        try:
-            logps, _ = await self._replicas.send(
-                session, lambda url: self._score(url, ask, len(continuation))
-            )
-        finally:
-            self._replicas.release(session)
-        return logps
 
     def release(self, session: str) -> None:
         self._replicas.release(session)
@@ -160,39 +151,50 @@ class ServerEngine:
             tuple(sorted(request.stop)),
         )
 
-    def _check_sampling(self, sampling: Sampling) -> None:
-        for name, off in self.abilities.refused.items():
-            given = getattr(sampling, name)
-            if given != off:
-                raise UserError(
-                    f"the server does not take {name}, which is {given}",
-                    where=f"engine {self.name}",
-                    remedy=f"turn it off: --{name.replace('_', '-')} {off:g}",
-                )
+    async def _visible(self, url: str, ask: Ask, limit: int) -> tuple[list[int], int | None, int]:
+        """As :meth:`_complete`, and how many requests it took; nothing where the context ends in a character.
 
-    async def _complete(self, url: str, ask: Ask) -> tuple[list[int], int | None]:
-        """The ids of one answer, and the id that ended it where the server stopped by itself."""
+        A server that gives text alone may have nothing to show: of a character's first bytes, of an end that
+        came as the last token. It is asked for more, up to ``limit`` tokens.
+        """
+        for posts in range(1, INVISIBLE + 1):
+            try:
+                ids, stopped, begun = await self._complete(url, ask)
+            except RequestError as error:
+                if posts > 1 and error.trouble is Trouble.TOO_LONG:
+                    break
+                raise
+            if ids or stopped is not None or (begun and ask.max_tokens == limit):
+                return ids, stopped, posts
+            ask = replace(ask, max_tokens=min(limit, ask.max_tokens * 2))
+        raise RequestError(Trouble.BROKEN, f"wrote {ask.max_tokens} tokens and nothing visible", where=url)
+
+    async def _complete(self, url: str, ask: Ask) -> tuple[list[int], int | None, bool]:
+        """The ids of one answer, the id that ended it where the server stopped by itself, and whether the
+        beginning of a character was left out at its end."""
         started = time.monotonic()
         answer = await self._transport.post(f"{url}/completions", self.abilities.dialect.body(ask))
         seconds = time.monotonic() - started
         choice = choice_of(answer, url)
         finish = choice.get("finish_reason")
         if finish not in ("stop", "length"):
-            raise RequestError(Trouble.BROKEN, f"ended with finish_reason {finish!r}", where=url)
+            known = finish if finish is None or finish in OTHER_ENDS else "unknown"
+            raise RequestError(Trouble.BROKEN, f"ended with finish_reason {known}", where=url)
         stopped = self._stopped_by(choice, ask) if finish == "stop" else None
         if self.abilities.ids_out:
             ids = ids_of(self.abilities.dialect.ids(answer, choice), url)
-            if not ids and stopped is None:
-                raise RequestError(Trouble.BROKEN, "returned no token and no reason", where=url)
+            if not ids:  # the token that ends a text is one of them
+                raise RequestError(Trouble.BROKEN, "returned no token", where=url)
             self._cost.learn(len(ids), seconds)
-            return ids, stopped
+            return ids, stopped, False
         text = choice.get("text")
         if not isinstance(text, str):
-            raise RequestError(Trouble.BROKEN, f"returned {text!r} in place of a text", where=url)
-        if finish == "length":
-            text = whole(text)
+            raise RequestError(
+                Trouble.BROKEN, f"returned {type(text).__name__} in place of a text", where=url
+            )
+        kept = whole(text) if finish == "length" else text
         try:
-            return self._texts.ids(text), stopped
+            return self._texts.ids(kept), stopped, len(kept) < len(text)
         except ValueError as error:
             raise RequestError(Trouble.REFUSED, str(error), where=url) from error
 
@@ -200,13 +202,38 @@ class ServerEngine:
         said = self.abilities.dialect.stopped_by(choice)
         return said if isinstance(said, int) and said in ask.stop else self._end_id
 
+
+class ScoringServerEngine(ServerEngine):
+    """A server that gives log-probabilities of a given text."""
+
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
+        """Log-probability in nats of each id of ``continuation``. See :class:`weft.engines.base.Scorer`.
+
+        Raises:
+            EngineError: the server failed after all that was tried.
+        """
+        if not continuation:
+            return []
+        sampling = Sampling(0.0, 1.0, 0, 0.0)
+        ask = Ask(self.model, [*prefix, *continuation], 1, sampling, 0, tuple(sorted(self.end_ids)))
+        session = f"score {id(ask)}"
+        try:
+            logps, _ = await self._replicas.send(
+                session, lambda url: self._score(url, ask, len(continuation))
+            )
+        finally:
+            self._replicas.release(session)
+        return logps
+
     async def _score(self, url: str, ask: Ask, count: int) -> list[float]:
         dialect = self.abilities.dialect
         answer = await self._transport.post(f"{url}/completions", dialect.score_body(ask))
         try:
             logps = [float(logp) for logp in dialect.scored(choice_of(answer, url))[-count:]]
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError) as error:
-            raise RequestError(Trouble.BROKEN, f"no log-probabilities: {error!r}", where=url) from error
+            raise RequestError(
+                Trouble.BROKEN, f"no log-probabilities: {type(error).__name__}", where=url
+            ) from error
         if len(logps) != count:
             raise RequestError(Trouble.BROKEN, f"{len(logps)} log-probabilities of {count} tokens", where=url)
         return logps

@@ -13,9 +13,10 @@ from transformers import AutoConfig
 
 from weft.engines.language import Language, load_language
 from weft.engines.opening import model_folder
+from weft.engines.server.abilities import Abilities
 from weft.engines.server.address import Address, parse_address
-from weft.engines.server.engine import ServerEngine
-from weft.engines.server.probe import Abilities, Probe
+from weft.engines.server.engine import ScoringServerEngine, ServerEngine
+from weft.engines.server.probe import Probe
 from weft.engines.server.replicas import Replicas
 from weft.engines.server.transport import RequestError, Transport
 from weft.engines.settings import EngineSettings, ServerSettings
@@ -40,16 +41,26 @@ async def open_server(
     address, language, key = _prepared(settings, date)
     probes = await _probed(address, language, settings, servers, key)
     found = {url: probe for url, probe in probes.items() if isinstance(probe, Abilities)}
+    for probe in probes.values():
+        if isinstance(probe, UserError):
+            raise probe
     if not found:
         raise _unreachable(settings, probes)
     abilities = _common(found, settings)
     if abilities.context is None:
         abilities = replace(abilities, context=_positions(settings))
-    replicas = Replicas(address.urls, patience=servers.patience, timeout=servers.timeout, tell=tell)
-    for replica in replicas.all:
-        if replica.url not in found:
-            replica.failed(replicas.now())
-    return ServerEngine(
+    silent = sorted(set(probes) - set(found))
+    transport = Transport(key=key, timeout=servers.timeout)
+    replicas = Replicas(address.urls, patience=servers.patience, tell=tell)
+
+    async def admit(url: str) -> None:
+        late = await _probe(transport, url, address, language, settings).run()
+        if (common := _common({"": abilities, url: late}, settings)).context != abilities.context:
+            raise _differ(settings, url, "context", common.context, abilities.context)
+
+    replicas.await_silent(silent, admit)
+    kind = ScoringServerEngine if abilities.scores else ServerEngine
+    return kind(
         name=settings.name,
         model=address.model,
         vocabulary=language.vocabulary,
@@ -58,9 +69,9 @@ async def open_server(
         end_id=_end_id(language),
         sampling=language.sampling,
         abilities=abilities,
-        transport=Transport(key=key, timeout=servers.timeout),
+        transport=transport,
         replicas=replicas,
-        description=_description(settings, address, abilities, language, sorted(set(probes) - set(found))),
+        description=_description(settings, address, abilities, language, silent),
     )
 
 
@@ -73,7 +84,15 @@ async def probe_server(
         UserError: the name, the key or the tokenizer is of no use.
     """
     address, language, key = _prepared(settings, date)
-    return await _probed(address, language, settings, servers, key, thorough=True)
+    probes = await _probed(address, language, settings, servers, key, thorough=True)
+    found = {url: probe for url, probe in probes.items() if isinstance(probe, Abilities)}
+    first = next(iter(found), "")
+    for url in found:
+        try:
+            _common({first: found[first], url: found[url]}, settings)
+        except UserError as error:
+            probes[url] = error
+    return probes
 
 
 def _prepared(settings: EngineSettings, date: datetime.date) -> tuple[Address, Language, str | None]:
@@ -115,18 +134,8 @@ async def _probed(
     transport = Transport(key=key, timeout=min(servers.timeout, PROBE_TIMEOUT))
 
     async def one(url: str) -> Abilities | UserError | RequestError:
-        probe = Probe(
-            transport,
-            url,
-            name=settings.name,
-            model=address.model,
-            vocabulary=language.vocabulary,
-            template=language.template,
-            end_ids=language.end_ids,
-            start=language.start,
-        )
         try:
-            return await probe.run(thorough=thorough)
+            return await _probe(transport, url, address, language, settings).run(thorough=thorough)
         except (UserError, RequestError) as error:
             return error
 
@@ -135,6 +144,21 @@ async def _probed(
     finally:
         await transport.close()
     return dict(zip(address.urls, results, strict=True))
+
+
+def _probe(
+    transport: Transport, url: str, address: Address, language: Language, settings: EngineSettings
+) -> Probe:
+    return Probe(
+        transport,
+        url,
+        name=settings.name,
+        model=address.model,
+        vocabulary=language.vocabulary,
+        template=language.template,
+        end_ids=language.end_ids,
+        start=language.start,
+    )
 
 
 def _unreachable(settings: EngineSettings, probes: dict[str, Any]) -> UserError:
@@ -178,8 +202,10 @@ def _positions(settings: EngineSettings) -> int | None:
     """Most positions by the model's own config, where the server does not say what it holds."""
     folder = model_folder(settings.tokenizer or parse_address(settings.name).model, holds="tokenizer.json")
     try:
-        config = AutoConfig.from_pretrained(folder, revision=settings.revision).get_text_config()
-    except (OSError, ValueError):  # a folder with a tokenizer alone
+        config = AutoConfig.from_pretrained(
+            folder, revision=settings.revision, trust_remote_code=False
+        ).get_text_config()
+    except (OSError, ValueError):  # a folder with a tokenizer alone, or of a kind that only code knows
         return None
     positions = getattr(config, "max_position_embeddings", None)
     return positions if isinstance(positions, int) and positions > 0 else None
@@ -200,7 +226,7 @@ def _description(
     silent: Sequence[str],
 ) -> dict[str, object]:
     thinking, dialect = language.template.thinking, abilities.dialect
-    exact = abilities.ids_in and abilities.ids_out
+    exact = abilities.exact
     return {
         "engine": "server",
         "server": dialect.name,
@@ -228,7 +254,7 @@ def _description(
 def _notes(abilities: Abilities, silent: Sequence[str]) -> list[str]:
     """What a person should know before the run."""
     notes = [f"{url} does not answer; the other servers go on without it" for url in silent]
-    if not (abilities.ids_in and abilities.ids_out):
+    if not abilities.exact:
         notes.append(
             f"{abilities.dialect.title} passes text, not token ids: it is tokenised again on both sides, and "
             "hand-overs may fall elsewhere than with ids"

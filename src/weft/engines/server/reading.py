@@ -16,8 +16,7 @@ def choice_of(answer: Mapping[str, Any], url: str) -> Mapping[str, Any]:
     """
     choices = answer.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        said = str(answer.get("error") or sorted(answer))[:200]
-        raise RequestError(Trouble.BROKEN, f"an answer without a choice: {said}", where=url)
+        raise RequestError(Trouble.BROKEN, "an answer without a choice", where=url)
     choice: Mapping[str, Any] = choices[0]
     return choice
 
@@ -29,5 +28,7 @@ def ids_of(said: object, url: str) -> list[int]:
         RequestError: they are none.
     """
     if not isinstance(said, list) or not all(type(token) is int and token >= 0 for token in said):
-        raise RequestError(Trouble.BROKEN, f"no token ids in the answer: {str(said)[:80]}", where=url)
+        raise RequestError(
+            Trouble.BROKEN, f"no token ids in the answer, but {type(said).__name__}", where=url
+        )
     return said

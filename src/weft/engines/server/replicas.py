@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_before_delay
 
 from weft.engines.server.transport import FINAL, RequestError, Trouble
-from weft.errors import RunError
+from weft.errors import RunError, UserError
 
 T = TypeVar("T")
 
@@ -40,19 +40,33 @@ class Replica:
     """One server."""
 
     url: str
+    known: bool = True
+    """Whether it has shown that it serves as the others do."""
+    barred: bool = False
+    """It has shown that it does not."""
     texts: int = 0
     """Texts that stay with it."""
     failures: int = 0
-    """Times in a row that it was tried and did not answer."""
+    """Times in a row that it was tried and failed."""
     until: float = 0.0
     """Monotonic time until which it is left alone."""
+    trying: bool = False
+    """A request is under way that shows whether it is back."""
 
-    def failed(self, now: float) -> int:
-        """Leave it alone for a while; how often it has failed now, 0 for a failure that tells nothing new."""
+    def is_ready(self, now: float) -> bool:
+        """Whether it takes texts: of those that failed, one request tries first."""
+        return self.until <= now and not self.trying
+
+    def failed(self, now: float, asked: float = 0.0) -> int:
+        """Leave it alone for a while, ``asked`` seconds at least; how often in a row it has failed now.
+
+        0 is for a failure that tells nothing new: of a request that was under way when it was left alone.
+        """
         if now < self.until:
             return 0
         self.failures += 1
-        self.until = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 10))
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self.failures - 1, 10))
+        self.until = now + max(pause, asked)
         return self.failures
 
     def answered(self) -> None:
@@ -67,7 +81,6 @@ class Replicas:
         urls: Sequence[str],
         *,
         patience: float,
-        timeout: float,
         clock: Callable[[], float] = time.monotonic,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -75,13 +88,23 @@ class Replicas:
 
         Args:
             patience: seconds for which a request is sent again after its first failure.
-            timeout: seconds of one request.
             tell: is told what a person who waits wants to know: which server fails, and that it is back.
         """
         self.all = tuple(Replica(url) for url in urls)
-        self._patience, self._timeout, self._clock = patience, timeout, clock
+        self._patience, self._clock, self._tell = patience, clock, tell
         self._of_session: dict[str, Replica] = {}
-        self._tell, self._told_busy = tell, False
+        self._admit: Callable[[str], Awaitable[None]] | None = None
+
+    def await_silent(self, urls: Collection[str], admit: Callable[[str], Awaitable[None]]) -> None:
+        """``urls`` did not answer at the start: before one of them gets a text, ``admit(url)`` looks at it.
+
+        It raises UserError if the server does not serve as the others do, RequestError if it is still silent.
+        """
+        self._admit = admit
+        for replica in self.all:
+            if replica.url in urls:
+                replica.known = False
+                replica.failed(self._clock())
 
     async def send(self, session: str, request: Callable[[str], Awaitable[T]]) -> tuple[T, int]:
         """Run ``request(url)`` until it is answered; the answer, and how many requests it took.
@@ -107,7 +130,7 @@ class Replicas:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception(helps),
                 wait=_wait,
-                stop=stop_after_delay(self._patience),
+                stop=stop_before_delay(self._patience),
                 reraise=True,
             ):
                 with attempt:
@@ -116,6 +139,7 @@ class Replicas:
                     sent += 1
                     return await self._try(session, request), sent
         except RequestError as error:
+            error.requests = sent
             if error.trouble is Trouble.DENIED:
                 raise RunError(
                     error.what,
@@ -126,10 +150,6 @@ class Replicas:
             raise
         raise AssertionError("retrying returns or raises")
 
-    def now(self) -> float:
-        """Monotonic seconds, as replicas count them."""
-        return self._clock()
-
     def release(self, session: str) -> None:
         """The text is finished."""
         replica = self._of_session.pop(session, None)
@@ -137,48 +157,66 @@ class Replicas:
             replica.texts -= 1
 
     async def _try(self, session: str, request: Callable[[str], Awaitable[T]]) -> T:
-        replica = self._replica(session)
+        replica = self._choose(session)
+        trial = replica.failures > 0 and not replica.trying
+        replica.trying |= trial
         try:
+            if not replica.known:
+                await self._learn(replica)
             answer = await request(replica.url)
         except RequestError as error:
-            if error.trouble is Trouble.UNREACHABLE:
-                if replica.failed(self._clock()) == TOLD_AFTER:
-                    self._tell(f"{replica.url}: {error.what}; it is tried again")
-                self.release(session)  # the next request looks for another server
-            else:
-                self._answered(replica)
-                if error.trouble is Trouble.BUSY and not self._told_busy:
-                    self._told_busy = True
-                    self._tell(f"{replica.url}: {error.what}; waiting as it asks, or longer each time")
-                if error.trouble in (Trouble.BUSY, Trouble.BROKEN) and len(self.all) > 1:
-                    self.release(session)
+            self._failed(replica, error)
+            if error.trouble not in FINAL and len(self.all) > 1:
+                self.release(session)  # the next attempt looks for another server
             raise
+        finally:
+            if trial:
+                replica.trying = False
         self._answered(replica)
         return answer
+
+    def _choose(self, session: str) -> Replica:
+        """The session's server; for a new one that with the fewest texts among those that answer."""
+        now = self._clock()
+        replica = self._of_session.get(session)
+        if replica is not None and (replica.is_ready(now) or len(self.all) == 1):
+            return replica
+        self.release(session)
+        usable = [replica for replica in self.all if not replica.barred]
+        ready = [replica for replica in usable if replica.is_ready(now)]
+        if ready:
+            replica = min(ready, key=lambda replica: replica.texts)
+        else:
+            replica = min(usable, key=lambda replica: replica.until)
+        self._of_session[session] = replica
+        replica.texts += 1
+        return replica
+
+    async def _learn(self, replica: Replica) -> None:
+        """Look at a server that was silent at the start."""
+        assert self._admit is not None, "who is not known is awaited"
+        try:
+            await self._admit(replica.url)
+        except UserError as error:
+            replica.barred = True
+            self._tell(f"{replica.url} is left out: {error.what}")
+            raise RequestError(Trouble.UNREACHABLE, error.what, where=replica.url) from error
+        replica.known = True
+
+    def _failed(self, replica: Replica, error: RequestError) -> None:
+        if replica.barred:
+            return
+        if error.trouble in FINAL:
+            self._answered(replica)  # it refuses this request, not all
+            return
+        times = replica.failed(self._clock(), min(error.retry_after or 0.0, LONGEST_ASKED))
+        if times == TOLD_AFTER:
+            self._tell(f"{replica.url}: {error.what}; it is tried again")
 
     def _answered(self, replica: Replica) -> None:
         if replica.failures >= TOLD_AFTER:
             self._tell(f"{replica.url} answers again")
         replica.answered()
-
-    def _replica(self, session: str) -> Replica:
-        """The session's server; for a new one that with the fewest texts among those that answer."""
-        now = self._clock()
-        replica = self._of_session.get(session)
-        if replica is not None and (replica.until <= now or len(self.all) == 1):
-            return replica
-        self.release(session)
-        ready = [replica for replica in self.all if replica.until <= now]
-        if ready:
-            replica = min(ready, key=lambda replica: replica.texts)
-            if replica.failures:
-                # One request tries a server that has failed; the others go elsewhere until it is answered.
-                replica.until = now + self._timeout
-        else:
-            replica = min(self.all, key=lambda replica: replica.until)
-        self._of_session[session] = replica
-        replica.texts += 1
-        return replica
 
 
 def _wait(state: RetryCallState) -> float:

@@ -2,7 +2,8 @@
 
 Invariants
     - An answer is a JSON object, or there is a :class:`RequestError` that says what came instead.
-    - The key goes into a header and nowhere else: what a server says is cleared of it.
+    - The key goes into a header and nowhere else. What a server says is shown by this module alone, which
+      clears it of the key; others name the kind of what came.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import email.utils
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -25,6 +27,10 @@ KEEP_ALIVE = 4.0
 """Seconds for which an idle connection is kept: vLLM's and SGLang's servers close theirs after five."""
 CONNECT = 10.0
 """Seconds for a connection to be made."""
+USER = re.compile(r"://[^/@\s']*@")
+"""User and password in a URL, a proxy's say."""
+TOO_LONG = ("context length", "maximum model length", "max_model_len", "max_tokens must be at least 1")
+"""What a refusal says of a text that does not fit, in small letters."""
 SHOWN = 300
 """Characters that are shown of what a server says."""
 
@@ -67,6 +73,8 @@ class RequestError(EngineError):
         super().__init__(what, where=where)
         self.trouble, self.status, self.retry_after = trouble, status, retry_after
         self.timed_out = timed_out
+        self.requests = 1
+        """How many requests failed, this one included, before it was given up."""
 
 
 class Transport:
@@ -127,6 +135,8 @@ class Transport:
             raise RequestError(
                 Trouble.BROKEN, f"answered no JSON object ({kind}): {self._shown(data)}", where=url
             )
+        if answer.get("error") and "choices" not in answer:  # some proxies say 200 to everything
+            raise RequestError(Trouble.BROKEN, f"answered {self._shown(_message(data)[0])}", where=url)
         return answer
 
     async def _exchange(
@@ -147,12 +157,14 @@ class Transport:
                 Trouble.BROKEN, f"the answer broke off: {self._shown(error)}", where=url
             ) from error
         except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError, ValueError) as error:
-            # ValueError: aiohttp's, of headers that are none.
-            if isinstance(error, aiohttp.ClientResponseError | ValueError):
+            # ValueError: aiohttp's, of headers that are none; a certificate's is one, too.
+            none = isinstance(error, aiohttp.ClientResponseError | ValueError)
+            if none and not isinstance(error, aiohttp.ClientConnectorError | aiohttp.InvalidURL):
                 raise RequestError(
                     Trouble.BROKEN, f"answered no HTTP: {self._shown(error)}", where=url
                 ) from error
-            cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+            # The errors of certificates are connector errors without an OSError of their own.
+            cause = getattr(error, "os_error", error)
             said = cause.strerror if isinstance(cause, OSError) and cause.strerror else cause
             raise RequestError(
                 Trouble.UNREACHABLE, f"cannot be reached: {self._shown(said)}", where=url
@@ -172,6 +184,8 @@ class Transport:
         retry_after = _seconds(headers.get("Retry-After"))
         if status in (408, 425, 429, 503):
             trouble = Trouble.BUSY
+        elif status in (502, 504) or 520 <= status <= 524:
+            trouble = Trouble.UNREACHABLE  # a gateway that does not reach the server
         elif status >= 500:
             trouble = Trouble.BROKEN
         elif status in (401, 403, 404) or status < 400:
@@ -189,7 +203,7 @@ class Transport:
             text = type(said).__name__
         if self._key:
             text = text.replace(self._key, "[key]")
-        text = " ".join(text.split())
+        text = USER.sub("://", " ".join(text.split()))
         return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
@@ -211,7 +225,7 @@ def _is_too_long(said: str, code: str) -> bool:
     if "context_length_exceeded" in code or "exceed_context_size" in code:
         return True
     said = said.lower()
-    return any(words in said for words in ("context length", "maximum model length", "max_model_len"))
+    return any(words in said for words in TOO_LONG)
 
 
 def _seconds(retry_after: str | None) -> float | None:
@@ -226,4 +240,6 @@ def _seconds(retry_after: str | None) -> float | None:
         then = email.utils.parsedate_to_datetime(retry_after)
     except ValueError:
         return None
+    if then.tzinfo is None:  # "-0000" or none at all: HTTP's dates are UTC
+        then = then.replace(tzinfo=datetime.UTC)
     return max(0.0, (then - datetime.datetime.now(datetime.UTC)).total_seconds())
