@@ -21,7 +21,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -m 'not slow' -n auto
 
+# The servers' environment is kept outside the tree: the first run makes it, which takes minutes.
 test-slow: $(READY)
+	$(BIN)/python scripts/servers.py install vllm
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY)

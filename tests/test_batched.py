@@ -66,7 +66,7 @@ def test_an_error_is_of_those_who_asked() -> None:
     boundary = Batched(judge)
 
     async def run() -> None:
-        with pytest.raises(RuntimeError, match="boundary slow: ValueError.*no decision"):
+        with pytest.raises(RuntimeError, match=r"boundary slow: ValueError.*no decision"):
             await boundary.judge(proposal(1, "broken"))
         assert len(await boundary.judge(proposal(3))) == 3
 
