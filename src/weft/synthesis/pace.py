@@ -30,7 +30,7 @@ class Pace:
     """
 
     def __init__(self, request_tokens: Callable[[], float]) -> None:
-        """``request_tokens`` gives c, which an engine may learn while it is used."""
+        """``request_tokens`` gives c, which may change with an engine's load."""
         self._cost = request_tokens
         lengths_n = np.arange(MOST_TOKENS + 1)
         stay = 1 - 1 / PRIOR_TOKENS
@@ -38,7 +38,8 @@ class Pace:
         """Turns that needed n tokens; longer ones than the most count there."""
         self._turns = float(PRIOR_TURNS)
         self._learn_at = 0.0
-        self._sizes: list[int] = []
+        self._sizes: dict[int, list[int]] = {}
+        """The sizes after 0, 1, 2 ... tokens, for each c that occurred (twice its binary logarithm)."""
 
     def turn(self, tokens: int) -> None:
         """Learn from a finished turn, which needed ``tokens`` tokens until its end could be seen."""
@@ -48,15 +49,20 @@ class Pace:
     def size(self, so_far: int) -> int:
         """Tokens to ask for, ``so_far`` tokens into a turn."""
         if self._turns >= self._learn_at:
-            self._sizes = self._least_cost()
+            self._sizes.clear()
             self._learn_at = self._turns * (1 + LEARN_EVERY)
-        if so_far < len(self._sizes):
-            return self._sizes[so_far]
-        return min(MOST_TOKENS, math.ceil(math.sqrt(2 * self._cost() * so_far)))
+        cost = self._cost()
+        step = round(2 * math.log2(cost))
+        if step not in self._sizes:
+            self._sizes[step] = self._least_cost(2 ** (step / 2))
+        sizes = self._sizes[step]
+        if so_far < len(sizes):
+            return sizes[so_far]
+        return min(MOST_TOKENS, math.ceil(math.sqrt(2 * cost * so_far)))
 
-    def _least_cost(self) -> list[int]:
+    def _least_cost(self, c: float) -> list[int]:
         """The best size after 0, 1, 2 ... tokens, from the longest turn backwards."""
-        n, c = len(self._turns_n), self._cost()
+        n = len(self._turns_n)
         # Sums over all longer turns, from the longest on, so that no small one is lost beside a large one.
         longer_n = np.append(np.cumsum(self._turns_n[:0:-1])[::-1], 0.0)
         tokens_n = np.append(np.cumsum((self._turns_n * np.arange(n))[:0:-1])[::-1], 0.0)

@@ -45,8 +45,9 @@ class OpenAI:
     """Whether the server is known to take and give token ids."""
     version_page: ClassVar[tuple[str, str] | None] = None
     """Page beside the API that says the server's version, and the name of it there."""
-    request_tokens: ClassVar[float] = 8.0
-    """What one more request costs, in tokens; see ``docs/servers.md`` for where the figures come from."""
+    request_tokens: ClassVar[tuple[float, float]] = (3.0, 15.0)
+    """What one more request costs, in tokens: alone, and with many in flight, where tokens share their steps.
+    vLLM's figures (``benchmarks/chunks.py``), for want of others'."""
     seeds: ClassVar[str] = "best effort: the server may not keep the promise of `seed`"
     """What is known of draws by seed."""
     scores: ClassVar[bool] = False
@@ -98,7 +99,6 @@ class VLLM(OpenAI):
     owners = frozenset({"vllm"})
     takes_ids = True
     version_page = ("version", "version")
-    request_tokens = 6.0
     seeds = "kept for each request"
     scores = True
     refused: ClassVar[Mapping[str, float]] = {}
@@ -200,7 +200,6 @@ class Transformers(OpenAI):
 
     name = "transformers"
     title = "transformers serve"
-    request_tokens = 4.0
     seeds = "not kept: one generator serves all requests"
     refused: ClassVar[Mapping[str, float]] = {}
 

@@ -14,7 +14,6 @@ It does not know traces, authors or boundaries.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -23,7 +22,6 @@ from typing import Any
 from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.engines.server.abilities import Abilities
-from weft.engines.server.cost import RequestCost
 from weft.engines.server.dialects import Ask
 from weft.engines.server.reading import choice_of, ids_of
 from weft.engines.server.replicas import Replicas
@@ -33,6 +31,8 @@ from weft.errors import UserError
 from weft.records import Sampling
 from weft.vocabulary import Vocabulary
 
+BUSY = 32
+"""Completions in flight, for each server, at which a request costs what it does under load."""
 INVISIBLE = 4
 """Requests, each for twice as many tokens, after which an answer that shows nothing is taken for broken."""
 MOST_GROWN = 64
@@ -67,7 +67,8 @@ class ServerEngine:
         self.end_ids, self.sampling = end_ids, sampling
         self.abilities = abilities
         self.context = abilities.context
-        self._cost = RequestCost(abilities.dialect.request_tokens)
+        self._in_flight = 0
+        """Completions that are waited for."""
         self._end_id = end_id
         self._texts = Texts(vocabulary, abilities.start)
         self._transport, self._replicas = transport, replicas
@@ -75,8 +76,9 @@ class ServerEngine:
 
     @property
     def request_tokens(self) -> float:
-        """What one more request costs, in tokens: learned from how long requests take."""
-        return self._cost.tokens
+        """What one more request costs, in tokens: the more, the more requests are in flight."""
+        alone, busy = self.abilities.dialect.request_tokens
+        return alone + (busy - alone) * min(1.0, self._in_flight / BUSY / len(self._replicas.all))
 
     def describe(self) -> Mapping[str, object]:
         return self._description
@@ -108,6 +110,7 @@ class ServerEngine:
         # How far a request may grow that brought nothing to be seen.
         limit = max(most, MOST_GROWN) if self.context is None else room
         while True:
+            self._in_flight += 1
             try:
                 (ids, stopped, posts), sent = await self._replicas.send(
                     request.session,
@@ -122,6 +125,8 @@ class ServerEngine:
                     return Completion((), Finish.CONTEXT, requests)
                 # It may be text and completion together: the context is full when not one token fits.
                 ask, full = replace(ask, max_tokens=ask.max_tokens // 2), Finish.LENGTH
+            finally:
+                self._in_flight -= 1
         requests += sent + posts - 1
         if not ids and stopped is None:
             return Completion((), Finish.CONTEXT, requests)
@@ -172,9 +177,7 @@ class ServerEngine:
     async def _complete(self, url: str, ask: Ask) -> tuple[list[int], int | None, bool]:
         """The ids of one answer, the id that ended it where the server stopped by itself, and whether the
         beginning of a character was left out at its end."""
-        started = time.monotonic()
         answer = await self._transport.post(f"{url}/completions", self.abilities.dialect.body(ask))
-        seconds = time.monotonic() - started
         choice = choice_of(answer, url)
         finish = choice.get("finish_reason")
         if finish not in ("stop", "length"):
@@ -185,7 +188,6 @@ class ServerEngine:
             ids = ids_of(self.abilities.dialect.ids(answer, choice), url)
             if not ids:  # the token that ends a text is one of them
                 raise RequestError(Trouble.BROKEN, "returned no token", where=url)
-            self._cost.learn(len(ids), seconds)
             return ids, stopped, False
         text = choice.get("text")
         if not isinstance(text, str):
