@@ -1,7 +1,7 @@
 """Weft over two servers against a scheduler in lockstep, a bare replay of its own spans, and one-shot text.
 
     python benchmarks/synthesis.py [-n 200] [--concurrency 100] [--repeat 3] [--json FILE]
-                                   [--servers MODEL@URL MODEL@URL] [--growth] [--quick]
+                                   [--servers MODEL@URL MODEL@URL] [--answers | --growth] [--quick]
 
 Four ways over the same two vLLM servers and the same questions of the micro world, in one run:
 
@@ -18,6 +18,10 @@ probe of both servers) is reported apart: the other ways find all that done. Eac
 own and runs all four ways, in an order that changes from round to round; figures are medians of the rounds.
 Nothing finds its own text in the servers' prefix caches: the bare ways send a ``cache_salt`` of their own,
 Weft draws with a seed of its own, both taken from the clock.
+
+``--answers`` runs the same four ways where answers are long, as those of real models are and those of the
+micro world are not: two models with random weights, of which the teacher closes thinking after some hundred
+tokens, and the student then writes an answer of 256 tokens, which only its length ends.
 
 ``--growth`` measures something else: Weft's tokens per second with traces of 8,000 tokens over that with
 traces of 500, on two models with random weights and a long context. Their words are drawn so that the teacher
@@ -66,6 +70,8 @@ SAMPLING = {"temperature": 0.7, "top_p": 0.8, "top_k": 20}
 """The authors' settings."""
 THINKING, RESPONSE = 1024, 256
 """Most tokens; few traces of the micro world come near them."""
+RANDOM_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""Of the models of random weights: their biases are probabilities."""
 POSITIONS = 16_384
 """Context of the models of random weights."""
 ORDERS = (
@@ -245,10 +251,16 @@ Plan = Sequence[tuple[Author, list[int], int]]
 """Requests that follow one another: who is asked, the ids before, and how many more."""
 
 
-def replay(models: Models, traces: Sequence[Trace], concurrency: int, salt: str) -> Outcome:
+def replay(
+    models: Models,
+    traces: Sequence[Trace],
+    concurrency: int,
+    salt: str,
+    sampling: Mapping[str, float] = SAMPLING,
+) -> Outcome:
     """Weft's spans, each as one request for exactly its tokens, after exactly its prefix."""
     plans = [list(_spans(models, trace)) for trace in traces]
-    took, _ = _follow(models, [plans], concurrency, {**SAMPLING, "cache_salt": salt})
+    took, _ = _follow(models, [plans], concurrency, {**sampling, "cache_salt": salt})
     return _outcome(plans, took)
 
 
@@ -356,11 +368,19 @@ def _session() -> aiohttp.ClientSession:
 # -- four ways in one run --
 
 
-def compare(models: Models, *, traces: int, concurrency: int, rounds: int) -> dict[str, Any]:
+def compare(
+    models: Models,
+    *,
+    traces: int,
+    concurrency: int,
+    rounds: int,
+    sampling: Mapping[str, float] = SAMPLING,
+    limits: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """All four ways, ``rounds`` times."""
     base = int(time.time())
-    lockstep(models, _questions(8, rounds), 8, f"{base}-warm")
-    weft(models, _questions(8, rounds), 8, base - 1)
+    lockstep(models, _questions(8, rounds), 8, f"{base}-warm", sampling=sampling)
+    weft(models, _questions(8, rounds), 8, base - 1, sampling=sampling, limits=limits)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ORDERS[0]}
     ratios: dict[str, list[float]] = {
         "speedup_over_lockstep": [],
@@ -376,14 +396,16 @@ def compare(models: Models, *, traces: int, concurrency: int, rounds: int) -> di
         for name in ORDERS[index % len(ORDERS)]:
             salt = f"{base}-{index}-{name}"
             if name == "lockstep":
-                rows[name] = lockstep(models, questions, concurrency, salt).row()
+                rows[name] = lockstep(models, questions, concurrency, salt, sampling=sampling).row()
             elif name == "weft":
-                outcome, written = weft(models, questions, concurrency, base + index)
+                outcome, written = weft(
+                    models, questions, concurrency, base + index, sampling=sampling, limits=limits
+                )
                 rows[name] = outcome.row()
             elif name == "replay":
-                rows[name] = replay(models, written, concurrency, salt).row()
+                rows[name] = replay(models, written, concurrency, salt, sampling).row()
             else:
-                outcome, rates = oneshot(models, written, concurrency, salt)
+                outcome, rates = oneshot(models, written, concurrency, salt, sampling)
                 rows[name] = outcome.row()
                 servers.append(rates)
         for name, row in rows.items():
@@ -437,7 +459,7 @@ def _show(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
 # -- growth --
 
 
-def write_random_model(folder: Path, seed: int, own: float) -> None:
+def write_random_model(folder: Path, seed: int, own: float, closing: float = 0.0) -> None:
     """A model with random weights and a long context, whose words are of the micro world.
 
     It writes nothing but numbers and words of letters, in any order, and never ends. One coordinate of its
@@ -446,6 +468,7 @@ def write_random_model(folder: Path, seed: int, own: float) -> None:
 
     Args:
         own: share of words of letters, which the oracle gives to the student.
+        closing: probability of the tag that closes thinking, at every token.
     """
     tokenizer = AutoTokenizer.from_pretrained(model_path("student"))
     torch.manual_seed(seed)
@@ -470,6 +493,8 @@ def write_random_model(folder: Path, seed: int, own: float) -> None:
     bias = torch.full((len(tokenizer),), -30.0)
     bias[words] = math.log(own / len(words))
     bias[numbers] = math.log((1 - own) / len(numbers))
+    if closing:
+        bias[tokenizer.convert_tokens_to_ids("</think>")] = math.log(closing)
     with torch.no_grad():
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight[0] = 0
@@ -485,7 +510,7 @@ def write_random_model(folder: Path, seed: int, own: float) -> None:
 def growth(models: Models, *, lengths: Sequence[int], traces: int, rounds: int) -> dict[str, Any]:
     """Weft, and one-shot text for comparison, with traces of each length; the lockstep with short ones."""
     base = int(time.time())
-    sampling = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    sampling = RANDOM_SAMPLING
     weft(models, _questions(traces, rounds), traces, base - 1, sampling=sampling, limits=_limits(100))
     found: dict[int, dict[str, list[dict[str, float]]]] = {length: {} for length in lengths}
     for index in range(rounds):
@@ -554,11 +579,13 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=100, help="traces under way; the lockstep's pool")
     parser.add_argument("--repeat", type=int, default=3, help="rounds")
     parser.add_argument("--servers", nargs=2, default=(), metavar="MODEL@URL", help="student's and teacher's")
-    parser.add_argument("--growth", action="store_true", help="long traces against short ones instead")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--answers", action="store_true", help="long answers, by models of random weights")
+    kinds.add_argument("--growth", action="store_true", help="long traces against short ones instead")
     parser.add_argument("--quick", action="store_true", help="small sizes: a trial, no figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
-    measure = _growth if options.growth else _compare
+    measure = _growth if options.growth else _answers if options.answers else _compare
     report(measure(options), options.json)
 
 
@@ -570,11 +597,32 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
             concurrency=12 if options.quick else options.concurrency,
             rounds=1 if options.quick else options.repeat,
         )
+    return _told(figures)
+
+
+def _told(figures: dict[str, Any]) -> dict[str, Any]:
     print(
         f"\nWeft writes {figures['speedup_over_lockstep']:.2f} times the tokens per second of the lockstep, "
         f"and takes {figures['time_over_replay']:.2f} times as long as the replay"
     )
     return figures
+
+
+def _answers(options: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = {author: Path(temporary) / f"random-{author.value}" for author in Author}
+        write_random_model(folders[STUDENT], seed=0, own=0.85)
+        write_random_model(folders[TEACHER], seed=1, own=0.06, closing=0.01)
+        with served(folders, options.servers, "--max-model-len", str(POSITIONS)) as models:
+            figures = compare(
+                models,
+                traces=24 if options.quick else options.traces,
+                concurrency=12 if options.quick else options.concurrency,
+                rounds=1 if options.quick else options.repeat,
+                sampling=RANDOM_SAMPLING,
+                limits={"thinking": THINKING, "response": RESPONSE, "loop_tokens": 0},
+            )
+    return _told(figures)
 
 
 def _growth(options: argparse.Namespace) -> dict[str, Any]:
