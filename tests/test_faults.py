@@ -511,8 +511,6 @@ def test_what_is_simply_wrong_stops_the_run_at_once(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     changes, words, remedy = WRONG[what]
-    if what == "model" and dialect == "llama.cpp":
-        pytest.skip("llama.cpp's server serves its model under any name")
     server = models.stack.enter_context(ScriptedServer(student_script, dialect=dialect, api_key=STUDENT_KEY))
     arguments = ["--student-tokenizer", "micro:student", "--strategy", "student-only"]
     key = changes.get("key", STUDENT_KEY)
