@@ -773,7 +773,7 @@ def test_retry_after_is_obeyed_two_minutes_at_most(asked: float, clock: Clock) -
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_six_broken_answers_end_a_request(count: int, clock: Clock) -> None:
+def test_broken_answers_in_a_row_end_a_request(count: int, clock: Clock) -> None:
     async def play() -> int:
         servers = Servers(**{f"r{index}": Trouble.BROKEN for index in range(count)})
         with pytest.raises(EngineError, match="BROKEN") as failed:
@@ -781,7 +781,7 @@ def test_six_broken_answers_end_a_request(count: int, clock: Clock) -> None:
         assert isinstance(failed.value, RequestError)
         return len(servers.asked)
 
-    assert run(play()) == BROKEN_ANSWERS == 6
+    assert run(play()) == BROKEN_ANSWERS == 10
 
 
 def test_busy_answers_are_not_counted_among_the_broken(clock: Clock) -> None:

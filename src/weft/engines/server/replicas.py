@@ -31,7 +31,7 @@ TOLD_AFTER = 2
 """Failures of a server in a row after which people are told: one may be a connection that was just closed."""
 LONGEST_ASKED = 120.0
 """Most seconds that a server's Retry-After is obeyed for."""
-BROKEN_ANSWERS = 6
+BROKEN_ANSWERS = 10
 """Answers that are none after which a request is given up: this text may be what breaks the server."""
 
 
