@@ -19,6 +19,9 @@ Prompt = str | Sequence[int]
 """A prompt as text, or as token ids."""
 
 
+GREEDY = Sampling(0.0, 1.0, 0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One completion that is asked for."""

@@ -22,7 +22,7 @@ from typing import Any
 from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.engines.server.abilities import Abilities
-from weft.engines.server.dialects import Ask
+from weft.engines.server.dialects import GREEDY, Ask
 from weft.engines.server.reading import choice_of, ids_of
 from weft.engines.server.replicas import Replicas
 from weft.engines.server.text import Texts, whole
@@ -37,8 +37,6 @@ INVISIBLE = 4
 """Requests, each for twice as many tokens, after which an answer that shows nothing is taken for broken."""
 MOST_GROWN = 64
 """Tokens up to which they grow where the context is not known."""
-
-
 OTHER_ENDS = ("abort", "cancelled", "content_filter", "error", "eos", "tool_calls", "function_call")
 """Ends of a completion, other than a stop and its length, that are no secret."""
 
@@ -216,8 +214,7 @@ class ScoringServerEngine(ServerEngine):
         """
         if not continuation:
             return []
-        sampling = Sampling(0.0, 1.0, 0, 0.0)
-        ask = Ask(self.model, [*prefix, *continuation], 1, sampling, 0, tuple(sorted(self.end_ids)))
+        ask = Ask(self.model, [*prefix, *continuation], 1, GREEDY, 0, tuple(sorted(self.end_ids)))
         session = f"score {id(ask)}"
         try:
             logps, _ = await self._replicas.send(

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from weft.engines.server.dialects import DIALECTS, Ask, LlamaCpp, OpenAI, Prompt, SGLang, Transformers
+from weft.engines.server.dialects import DIALECTS, GREEDY, Ask, LlamaCpp, OpenAI, Prompt, SGLang, Transformers
 from weft.engines.server.reading import choice_of
 from weft.engines.server.transport import FINAL, RequestError, Transport, Trouble
 from weft.errors import UserError
@@ -18,7 +18,6 @@ from weft.records import Sampling
 
 T = TypeVar("T")
 
-GREEDY = Sampling(0.0, 1.0, 0, 0.0)
 TRIES = 4
 """Attempts at each request: one that fails may be bad luck, four are not."""
 UNKNOWN_FIELD = "weft_asks_whether_unknown_fields_are_refused"

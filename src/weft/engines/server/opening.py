@@ -7,7 +7,6 @@ import datetime
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from transformers import AutoConfig
 
@@ -41,15 +40,16 @@ async def open_server(
     address, language, key = _prepared(settings, date)
     probes = await _probed(address, language, settings, servers, key)
     found = {url: probe for url, probe in probes.items() if isinstance(probe, Abilities)}
+    silences = {url: probe for url, probe in probes.items() if isinstance(probe, RequestError)}
     for probe in probes.values():
         if isinstance(probe, UserError):
             raise probe
     if not found:
-        raise _unreachable(settings, probes)
+        raise _unreachable(settings, next(iter(silences.values())))
     abilities = _common(found, settings)
     if abilities.context is None:
-        abilities = replace(abilities, context=_positions(settings))
-    silent = sorted(set(probes) - set(found))
+        abilities = replace(abilities, context=_positions(_folder(settings, address), settings.revision))
+    silent = sorted(silences)
     transport = Transport(key=key, timeout=servers.timeout)
     replicas = Replicas(address.urls, patience=servers.patience, tell=tell)
 
@@ -104,8 +104,12 @@ def _prepared(settings: EngineSettings, date: datetime.date) -> tuple[Address, L
             remedy="leave them out, and start the server with what you want",
         )
     key = _key(settings)
-    folder = model_folder(settings.tokenizer or address.model, holds="tokenizer.json")
-    return address, load_language(settings, folder, date=date), key
+    return address, load_language(settings, _folder(settings, address), date=date), key
+
+
+def _folder(settings: EngineSettings, address: Address) -> str:
+    """The folder or hub id with the tokenizer of the servers' model."""
+    return model_folder(settings.tokenizer or address.model, holds="tokenizer.json")
 
 
 def _key(settings: EngineSettings) -> str | None:
@@ -161,13 +165,10 @@ def _probe(
     )
 
 
-def _unreachable(settings: EngineSettings, probes: dict[str, Any]) -> UserError:
-    first = next(iter(probes.values()))
-    if isinstance(first, UserError):
-        return first
+def _unreachable(settings: EngineSettings, silence: RequestError) -> UserError:
     return UserError(
-        first.what,
-        where=f"engine {settings.name}, {first.where}",
+        silence.what,
+        where=f"engine {settings.name}, {silence.where}",
         expected="a server that writes one token",
         remedy="start it, or check the address; `weft doctor` asks again",
     )
@@ -175,8 +176,8 @@ def _unreachable(settings: EngineSettings, probes: dict[str, Any]) -> UserError:
 
 def _common(found: dict[str, Abilities], settings: EngineSettings) -> Abilities:
     """What all servers can do."""
-    first, *others = found.values()
-    for url, other in list(found.items())[1:]:
+    first = next(iter(found.values()))
+    for url, other in found.items():
         for name in ("ids_in", "ids_out", "start", "refused"):
             if getattr(other, name) != getattr(first, name):
                 raise _differ(settings, url, name, getattr(other, name), getattr(first, name))
@@ -186,7 +187,7 @@ def _common(found: dict[str, Abilities], settings: EngineSettings) -> Abilities:
     return replace(
         first,
         context=min(contexts, default=None),
-        scores=all(other.scores for other in (first, *others)),
+        scores=all(other.scores for other in found.values()),
     )
 
 
@@ -198,12 +199,11 @@ def _differ(settings: EngineSettings, url: str, what: str, one: object, other: o
     )
 
 
-def _positions(settings: EngineSettings) -> int | None:
+def _positions(folder: str, revision: str | None) -> int | None:
     """Most positions by the model's own config, where the server does not say what it holds."""
-    folder = model_folder(settings.tokenizer or parse_address(settings.name).model, holds="tokenizer.json")
     try:
         config = AutoConfig.from_pretrained(
-            folder, revision=settings.revision, trust_remote_code=False
+            folder, revision=revision, trust_remote_code=False
         ).get_text_config()
     except (OSError, ValueError):  # a folder with a tokenizer alone, or of a kind that only code knows
         return None

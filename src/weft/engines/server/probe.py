@@ -195,14 +195,7 @@ class Probe:
             if thorough and len(tag) == 1 and not await self._forced(dialect, tag[0]):
                 said, use = "the server does not let it be forced, so it was not seen", "found by its id"
             self._note("closing tag", True, said, use)
-        elif special or (isinstance(dialect, Transformers) and self._vocabulary.loses_first_space):
-            if not special:
-                raise UserError(
-                    "the server would drop the space before the first word of every answer",
-                    where=self._where,
-                    expected="a server that returns token ids (vLLM, SGLang, llama.cpp's server)",
-                    remedy="serve the model with one of those, or run it in process",
-                )
+        elif special:
             raise UserError(
                 f"the server hides special tokens, and {thinking.marker} is one: the end of thinking would "
                 "not be seen",
@@ -210,6 +203,13 @@ class Probe:
                 expected="a server that returns token ids (vLLM, SGLang, llama.cpp's server)",
                 remedy="serve the model with one of those, or run it in process; a tokenizer that has "
                 "the tag as an ordinary added token (special: false) does as well",
+            )
+        elif isinstance(dialect, Transformers) and self._vocabulary.loses_first_space:
+            raise UserError(
+                "the server would drop the space before the first word of every answer",
+                where=self._where,
+                expected="a server that returns token ids (vLLM, SGLang, llama.cpp's server)",
+                remedy="serve the model with one of those, or run it in process",
             )
         else:
             self._note("closing tag", True, "visible as text", "found in the text")
