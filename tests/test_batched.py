@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -31,6 +31,9 @@ class Slow:
         if any(proposal.before == "broken" for proposal in proposals):
             raise ValueError("no decision")
         return [[Verdict.CUT] * int(proposal.trace) for proposal in proposals]
+
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
 
     def release(self, trace: str) -> None:
         self.released.append(trace)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from operator import and_, eq
@@ -274,6 +274,9 @@ def test_a_hand_over_due_at_the_very_end_discards_the_tag(step: int | None) -> N
             ends = accumulate(proposal.units, initial=proposal.before)
             return [Verdict.CUT if text == "Okay." else Verdict.KEEP for text in ends]
 
+        def describe(self) -> Mapping[str, object]:
+            return {"boundary": self.name}
+
         def release(self, trace: str) -> None: ...
 
     written = World(parrot("Okay."), parrot("Okay. Four"), boundary=AtEnd()).write(step)
@@ -443,6 +446,9 @@ class AfterFour:
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         ends = accumulate(proposal.units, initial=proposal.before)
         return [Verdict.CUT if text.endswith("4") else Verdict.KEEP for text in ends]
+
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
 
     def release(self, trace: str) -> None: ...
 

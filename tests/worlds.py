@@ -136,6 +136,9 @@ class ByContext:
             text += unit
         return verdicts
 
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
+
     def release(self, trace: str) -> None: ...
 
 
@@ -153,6 +156,9 @@ class ByToken:
         last = Verdict.KEEP if proposal.ended else Verdict.UNDECIDED
         return [*(Verdict.CUT if cut else Verdict.KEEP for cut in cuts), last]
 
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
+
     def release(self, trace: str) -> None: ...
 
 
@@ -166,6 +172,9 @@ class Always:
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         return [self.verdict] * (len(proposal.units) + 1)
+
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
 
     def release(self, trace: str) -> None: ...
 

@@ -17,6 +17,7 @@ import json
 import re
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,7 +28,7 @@ from weft.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["TokenizerVocabulary", "Vocabulary"]
+__all__ = ["Spelling", "TokenizerVocabulary", "Unit", "Vocabulary", "spell"]
 
 WORD_START = "▁"
 """What SentencePiece writes for a space."""
@@ -73,6 +74,44 @@ class Vocabulary(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of ``tokens`` with control tokens by name; U+FFFD for bytes that are no valid UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The fewest tokens that together spell whole characters: nearly always one."""
+
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """Tokens as units; ``rest`` are the last ids, which do not yet spell a character."""
+
+    units: list[Unit]
+    rest: tuple[int, ...]
+    invalid: bool
+    """``rest`` can become no character, whatever follows."""
+
+
+def spell(ids: Sequence[int], vocabulary: Vocabulary) -> Spelling:
+    """Group text tokens into units. Control tokens must have been taken out before."""
+    units: list[Unit] = []
+    group: list[int] = []
+    spelled = b""
+    for token in ids:
+        group.append(token)
+        spelled += vocabulary.piece(token) or b""
+        try:
+            text = spelled.decode()
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                return Spelling(units, tuple(group), True)
+            continue
+        if text:
+            units.append(Unit(tuple(group), text))
+            group, spelled = [], b""
+    return Spelling(units, tuple(group), False)
 
 
 class TokenizerVocabulary:

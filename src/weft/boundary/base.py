@@ -11,7 +11,7 @@ Then the text does not depend on where chunks end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -43,6 +43,36 @@ class Proposal:
     """The proposal, token by token; tokens that share a character stand together."""
     ended: bool
     """Nothing follows: the writer closed thinking or ended its response after the last unit."""
+    turn: int = 0
+    """Where in ``before`` the writer's turn began, in characters."""
+    tokens: Tokens | None = None
+    """The text in the writer's own tokens; ``None`` where they are not known."""
+    other: Companion | None = None
+    """The model that does not write; ``None`` where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A proposal and the text before it, in the writer's tokens."""
+
+    vocabulary: str
+    """The fingerprint of the writer's vocabulary."""
+    before: Sequence[int]
+    """Ids of the shared text so far, without the prompt."""
+    units: Sequence[Sequence[int]]
+    """Ids of each unit. ``[len(units)]``"""
+
+
+class Companion(Protocol):
+    """The model that does not write at the moment."""
+
+    async def continuation(self, text: str, tokens: int) -> str:
+        """What it would write after ``text``, the shared text up to some place, by its likeliest tokens:
+        about ``tokens`` of them, up to where it would close the passage.
+
+        Raises:
+            EngineError: it failed.
+        """
 
 
 class Boundary(Protocol):
@@ -59,6 +89,9 @@ class Boundary(Protocol):
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
         """One verdict for each unit and one for the unit that would follow. ``[len(units) + 1]``"""
+
+    def describe(self) -> Mapping[str, object]:
+        """All that decides its verdicts, as JSON values, for the manifest: weights, not names of folders."""
 
     def release(self, trace: str) -> None:
         """Forget what is kept for ``trace``."""

@@ -7,7 +7,7 @@ loop never waits for a decision, and a decision never for more than the batch be
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -26,6 +26,9 @@ class Judge(Protocol):
 
     def decide(self, proposals: Sequence[Proposal]) -> Sequence[Sequence[Verdict]]:
         """For each proposal what :meth:`weft.boundary.base.Boundary.judge` returns."""
+
+    def describe(self) -> Mapping[str, object]:
+        """See :meth:`weft.boundary.base.Boundary.describe`."""
 
     def release(self, trace: str) -> None:
         """Forget what is kept for ``trace``; called in the event loop's thread."""
@@ -47,6 +50,9 @@ class Batched:
         if self._deciding is None or self._deciding.done():
             self._deciding = asyncio.create_task(self._decide())
         return await future
+
+    def describe(self) -> Mapping[str, object]:
+        return self._judge.describe()
 
     def release(self, trace: str) -> None:
         self._judge.release(trace)

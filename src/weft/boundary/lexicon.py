@@ -6,7 +6,7 @@ whole words, with the punctuation that follows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import regex
 
@@ -111,6 +111,9 @@ class Lexicon:
             return True
         word = _UNFINISHED.match(text, start)
         return word is not None and (start == 0 or not text[start - 1].isalnum())
+
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
 
     def release(self, trace: str) -> None:
         """Nothing is kept."""

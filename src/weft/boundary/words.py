@@ -7,7 +7,7 @@ word get the word's answer, which is *undecided* until the word is known to be c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from weft.boundary.base import Proposal, Verdict
 from weft.records import Author
@@ -48,6 +48,9 @@ class WordBoundary:
                 verdicts.append(Verdict.KEEP if mine else Verdict.CUT)
             start += len(unit)
         return [*verdicts, open_verdict]
+
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": self.name}
 
     def release(self, trace: str) -> None:
         """Nothing is kept."""

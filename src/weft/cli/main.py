@@ -16,6 +16,10 @@ from weft import __version__
 COMMANDS = {
     "synth": ("weft.cli.synth:synth", "Write student-consistent traces for prompts."),
     "doctor": ("weft.cli.doctor:doctor", "Ask engines what they can do, before you rely on them."),
+    "boundary": (
+        "weft.cli.boundary:app",
+        "Where the pen changes hands: annotate, train and measure predictors.",
+    ),
     "show": ("weft.cli.show:show", "Print traces, each author in its own colour."),
     "demo": ("weft.cli.demo:demo", "Run the whole job on the embedded micro world."),
     "micro": ("weft.cli.micro:app", "The embedded micro world: prompts for it, and what its models score."),
@@ -97,7 +101,7 @@ def _run(given: Sequence[str]) -> int:
 
 def _overview() -> str:
     lines = ["Usage: weft COMMAND [OPTIONS]", "", "LLM post-training that stays on the model's own path.", ""]
-    lines += [f"  {name:8}{about}" for name, (_, about) in COMMANDS.items()]
+    lines += [f"  {name:10}{about}" for name, (_, about) in COMMANDS.items()]
     return "\n".join(
         [*lines, "", "`weft COMMAND --help` explains a command, `weft --version` says the version.", ""]
     )

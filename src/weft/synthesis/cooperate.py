@@ -22,9 +22,10 @@ from weft.records import Author, Message, PerAuthor, Sampling, Span, Status, Usa
 from weft.synthesis.ledger import Ledger, Watch
 from weft.synthesis.pace import Pace
 from weft.synthesis.passage import Passage
-from weft.synthesis.pen import Pen, spell
+from weft.synthesis.pen import Pen
 from weft.synthesis.rules import Closers, Ending, Event, Rules
 from weft.synthesis.tags import TagFinder
+from weft.vocabulary import spell
 
 
 @dataclass(frozen=True, slots=True)

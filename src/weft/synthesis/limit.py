@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from weft.synthesis.pen import Pen, Unit
+from weft.synthesis.pen import Pen
+from weft.vocabulary import Unit
 
 
 class Limit:

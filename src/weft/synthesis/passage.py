@@ -28,9 +28,10 @@ from weft.synthesis.ledger import Ledger
 from weft.synthesis.limit import Limit
 from weft.synthesis.loops import LoopDetector
 from weft.synthesis.pace import ALONE_TOKENS, MOST_TOKENS, Pace
-from weft.synthesis.pen import Pen, Unit, spell
+from weft.synthesis.pen import Pen
 from weft.synthesis.rules import STATUS, Closers, Ending, Event, Rules
 from weft.synthesis.seam import breaks
+from weft.vocabulary import Unit, spell
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,50 +8,11 @@ Invariant: decoding the ids after the prompt gives the shared text up to :attr:`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from weft.engines.base import Engine
 from weft.errors import TextError
 from weft.records import Author
-from weft.vocabulary import Vocabulary
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """The fewest tokens that together spell whole characters: nearly always one."""
-
-    ids: tuple[int, ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """Tokens as units; ``rest`` are the last ids, which do not yet spell a character."""
-
-    units: list[Unit]
-    rest: tuple[int, ...]
-    invalid: bool
-    """``rest`` can become no character, whatever follows."""
-
-
-def spell(ids: Sequence[int], vocabulary: Vocabulary) -> Spelling:
-    """Group text tokens into units. Control tokens must have been taken out before."""
-    units: list[Unit] = []
-    group: list[int] = []
-    spelled = b""
-    for token in ids:
-        group.append(token)
-        spelled += vocabulary.piece(token) or b""
-        try:
-            text = spelled.decode()
-        except UnicodeDecodeError as error:
-            if error.reason != "unexpected end of data":
-                return Spelling(units, tuple(group), True)
-            continue
-        if text:
-            units.append(Unit(tuple(group), text))
-            group, spelled = [], b""
-    return Spelling(units, tuple(group), False)
+from weft.vocabulary import Unit, spell
 
 
 class Pen:
