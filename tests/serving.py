@@ -119,9 +119,14 @@ def write(
     seed: int = 0,
     step: int | None = None,
     concurrency: int = 16,
+    boundary: str = "oracle",
 ) -> Written:
-    """Drafts for the first prompts of one seed of the micro world; ``sampling=None`` is the models' own."""
-    return asyncio.run(_write(engines, strategy, prompts, sampling, seed, step, concurrency))
+    """Drafts for the first prompts of one seed of the micro world; ``sampling=None`` is the models' own.
+
+    Args:
+        boundary: of both authors; ``micro`` is each author's embedded predictor.
+    """
+    return asyncio.run(_write(engines, strategy, prompts, sampling, seed, step, concurrency, boundary))
 
 
 async def _write(
@@ -132,6 +137,7 @@ async def _write(
     seed: int,
     step: int | None,
     concurrency: int,
+    boundary: str,
 ) -> Written:
     calls: list[Call] = []
     async with AsyncExitStack() as stack:
@@ -142,7 +148,10 @@ async def _write(
             opened[author] = Recorder(author, engine, calls)
         models = Cooperation(
             opened,
-            boundaries=dict.fromkeys(Author, open_boundary("oracle")) if strategy is Strategy.TESSY else {},
+            boundaries={
+                author: open_boundary(f"micro:{author}" if boundary == "micro" else boundary)
+                for author in (Author if strategy is Strategy.TESSY else ())
+            },
             sampling={author: sampling or engine.sampling for author, engine in opened.items()},
             limits=Limits(thinking=1_000, response=200, loop_tokens=400),
             step=step,

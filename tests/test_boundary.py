@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from weft.boundary.base import Boundary, Proposal, Verdict
 from weft.boundary.batched import Batched
-from weft.boundary.lexicon import CHINESE, ENGLISH, Lexicon
+from weft.boundary.lexicon import Lexicon
+from weft.boundary.lexicons import shipped
 from weft.boundary.words import WordBoundary
 from weft.micro.oracle import is_style
 from weft.records import Author
@@ -34,7 +35,7 @@ def judge(
     return asyncio.run(boundary.judge(Proposal("p#0", author, before, units, ended)))
 
 
-PHRASES = [" ".join(phrase.split()) for phrase in (*ENGLISH, *CHINESE) if phrase.strip()]
+PHRASES = list(shipped("english", "chinese").phrases)
 
 
 @st.composite

@@ -290,10 +290,8 @@ def test_settings_of_a_file_and_of_flags(files: list[str], tmp_path: Path) -> No
         (["--temperature", "inf"], "--temperature: Input should be a finite number"),
         (["--teacher-top-p", "nan"], "--teacher-top-p: "),
         (["--max-thinking-tokens", "0"], "--max-thinking-tokens: "),
-        (
-            ["--student-boundary", "oracel"],
-            "--student-boundary: no boundary 'oracel'; there are",
-        ),
+        (["--student-boundary", "oracel"], "--student-boundary: no boundary 'oracel'; there are"),
+        (["--teacher-boundary-threshold", "1"], "--teacher-boundary-threshold: "),
         (["--student-template-args", "[1]"], "--student-template-args"),
         (["--no-such-option"], "--no-such-option"),
         (["--prompt-column", "question"], "--prompt-column"),

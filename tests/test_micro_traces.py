@@ -203,7 +203,7 @@ def test_the_manifest_says_what_made_the_traces(tmp_path: Path) -> None:
     write(prompt_file(tmp_path, 2), tmp_path / "traces.jsonl")
     manifest = read_manifest(tmp_path / "traces.jsonl")
     assert manifest is not None
-    assert manifest.settings["boundary"] == {"student": "oracle", "teacher": "oracle"}
+    assert manifest.settings["boundary"] == dict.fromkeys(["student", "teacher"], {"boundary": "oracle"})
     assert manifest.settings["has_thinking"] is True
     assert manifest.settings["sampling"]["student"]["temperature"] == 0.7
     assert manifest.info["engines"]["teacher"]["architecture"] == "Qwen3ForCausalLM"

@@ -185,6 +185,18 @@ def test_greedy_text_is_that_of_the_same_weights_in_process(
     tell(capsys, f"{strategy}: {len(differing)} of 48 traces differ; {both}")
 
 
+@pytest.mark.parametrize("boundary", ["micro", "lexicon", "agree"])
+def test_every_boundary_decides_as_in_process(
+    servers: Servers, exact: Exact, boundary: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = write(servers.engines, Strategy.TESSY, prompts=24, boundary=boundary)
+    here = write(LOCAL, Strategy.TESSY, prompts=24, boundary=boundary)
+    both, differing = compare(there, here, exact)
+    assert statuses(there)[Status.COMPLETE] >= 20
+    assert {span.author for draft in there.drafts.values() for span in draft.spans} == set(Author)
+    tell(capsys, f"{boundary}: {len(differing)} of 24 traces differ; {both}")
+
+
 @pytest.mark.parametrize("strategy", [Strategy.TESSY, Strategy.TEACHER_SCORE])
 def test_seed_and_step_fix_what_is_drawn(servers: Servers, strategy: Strategy) -> None:
     """vLLM draws by the request's seed, whatever shares the batch, if requests start at the same places.

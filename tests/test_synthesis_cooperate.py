@@ -554,7 +554,7 @@ def test_a_run_error_passes_and_sessions_are_released() -> None:
     models = cooperation(engines, world.boundary)
     with pytest.raises(RunError, match="wrong key"):
         asyncio.run(models.write("p#0", TOGETHER, QUESTION))
-    assert engines[STUDENT].released == ["p#0|student"]
+    assert engines[STUDENT].released == ["p#0|student", "p#0|student|asked"]
 
 
 class Poor(ScriptedVocabulary):

@@ -88,7 +88,12 @@ class Boundary(Protocol):
         where a word ends is seen from beyond."""
 
     async def judge(self, proposal: Proposal) -> Sequence[Verdict]:
-        """One verdict for each unit and one for the unit that would follow. ``[len(units) + 1]``"""
+        """One verdict for each unit and one for the unit that would follow. ``[len(units) + 1]``
+
+        Raises:
+            TextError: the boundary's vocabulary cannot spell the text.
+            EngineError: a model that it asks failed.
+        """
 
     def describe(self) -> Mapping[str, object]:
         """All that decides its verdicts, as JSON values, for the manifest: weights, not names of folders."""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from weft.boundary.base import Proposal, Verdict
+from weft.errors import TextError
 
 
 class Judge(Protocol):
@@ -24,8 +25,8 @@ class Judge(Protocol):
     def reach(self) -> int:
         """See :attr:`weft.boundary.base.Boundary.reach`."""
 
-    def decide(self, proposals: Sequence[Proposal]) -> Sequence[Sequence[Verdict]]:
-        """For each proposal what :meth:`weft.boundary.base.Boundary.judge` returns."""
+    def decide(self, proposals: Sequence[Proposal]) -> Sequence[Sequence[Verdict] | TextError]:
+        """For each proposal what :meth:`weft.boundary.base.Boundary.judge` returns, or what it raises."""
 
     def describe(self) -> Mapping[str, object]:
         """See :meth:`weft.boundary.base.Boundary.describe`."""
@@ -83,5 +84,9 @@ class Batched:
                         future.set_exception(failure)
                 continue
             for (_, future), verdicts in answers:
-                if not future.done():
+                if future.done():
+                    continue
+                if isinstance(verdicts, TextError):
+                    future.set_exception(verdicts)
+                else:
                     future.set_result(verdicts)

@@ -1,119 +1,239 @@
-"""A boundary without a model: phrases that people and models think aloud with are style, all else capability.
+"""A boundary without a model: what a list of phrases and patterns calls style is style, all else capability.
 
-It is a baseline, and what there is before a boundary has been learned. A phrase counts wherever it stands as
-whole words, with the punctuation that follows it.
+It is a baseline, and what there is before a boundary has been learned. Entries count as whole words, with the
+punctuation that follows them; in scripts written without spaces they count anywhere. Of all entries that
+cover a character the longest decides; among equally long ones a phrase before a pattern, then the heavier.
+So an entry of low weight ("so that") takes a place out of the reach of a shorter one ("so").
+
+Invariants
+    - Entries see the text in lower case, each run of white space as one space, and at most 64 characters of
+      it from where they begin. What lies before them they do not see.
+    - A character is decided once no entry that begins at or before it can still change with more text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import regex
 
 from weft.boundary.base import Proposal, Verdict
+from weft.boundary.lexicons import LONGEST, Entries, read_entries, shipped
+from weft.boundary.lexicons.entries import SHIPPED, lower
+from weft.errors import UserError
 from weft.records import Author
 
-ENGLISH = """
-okay | ok | alright | all right | right | well | hmm | hm | ah | oh | huh | uh | um | yeah | yes | no wait
-so | now | then | first | firstly | first of all | second | secondly | third | next | finally | lastly
-wait | wait a moment | wait a minute | hold on | hang on | actually | oops | sorry | but wait | no , that
-let me see | let me think | let me check | let me try | let me verify | let me double check
-let me double-check | let me re-check | let me recheck | let me start | let me consider | let me recall
-let me recap | let me go back | let me just | let me re-read | let me write | let me work through
-let's see | let's think | let's check | let's try | let's verify | let's start | let's consider | let's go
-let's recap | let's break this down | let's break it down | let's work through | let us see | let us consider
-i think | i guess | i believe | i suppose | i mean | i see | i wonder | i need to | i should | i recall
-i remember | i'll start | i'm going to | i'm not sure | if i recall correctly | if i remember correctly
-maybe | perhaps | probably | hopefully | interesting | interestingly | good | great | nice | perfect | cool
-that makes sense | makes sense | that seems right | that looks right | sounds good | that's right | got it
-the user wants | the user asks | we need to | we have to | we should | we want to | we can see
-so basically | basically | essentially | in other words | that is to say | to be sure | just to be sure
-just to be safe | to double-check | to summarize | to recap | in summary | in short | in conclusion | overall
-therefore | thus | hence | however | but | also | moreover | furthermore | additionally | on the other hand
-alternatively | instead | anyway | in any case | of course | clearly | obviously | note that | notice that
-remember that | keep in mind that | it is worth noting that | as mentioned | as i said | going back to
-putting it all together | putting this together | step by step | to begin with | starting with | moving on
-""".replace("\n", "|").split("|")
+SLOW = 5.0
+"""Seconds after which a pattern is given up; one that is sound takes microseconds."""
+MOST_BEGINNINGS = 20_000
+"""Beginnings of words for which it is kept which patterns they may begin."""
 
-CHINESE = """
-好的 | 好吧 | 好 ， | 嗯 | 哦 | 啊 | 等等 | 等一下 | 等一等 | 不对 | 让我想想 | 让我看看 | 让我们看看 | 让我检查一下
-让我再检查一下 | 我们来看 | 我来看看 | 我想 | 我觉得 | 我认为 | 首先 | 其次 | 然后 | 接下来 | 接着 | 最后 | 再来
-所以 | 因此 | 于是 | 那么 | 不过 | 但是 | 可是 | 然而 | 另外 | 此外 | 而且 | 其实 | 实际上 | 也许 | 可能 | 大概 | 应该是
-总之 | 综上所述 | 总结一下 | 换句话说 | 也就是说 | 换个角度 | 仔细想想 | 需要注意的是 | 值得注意的是 | 显然 | 当然
-""".replace("\n", "|").split("|")
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_LETTER = rf"(?![{_UNSPACED}])[\p{{L}}\p{{N}}\p{{M}}_]"
+_START = regex.compile(rf"(?<!{_LETTER}){_LETTER}|[^\s\p{{L}}\p{{N}}\p{{M}}_]|[{_UNSPACED}]")
+_IS_LETTER = regex.compile(_LETTER)
+_SPACES = regex.compile(r"\s+")
+_AFTER = regex.compile(r"\s{0,2}[,.;:!?…，。；：！？、—-]{0,8}")
+_AFTER_MOST = 10
+_BEFORE = LONGEST + _AFTER_MOST + 1
+"""Characters of the text before a proposal that can matter: one entry, its punctuation, a letter before it."""
+_END = ""
+"""The key of a phrase's weight in the tree; its other keys are single characters."""
 
-_LONGEST = 64
-"""Characters: longer than any phrase with its punctuation, so that no answer depends on what lies before."""
-_UNFINISHED = regex.compile(r"[\p{L}\p{N}]+\Z")
-_SPACE = r"\s{1,2}"
-_AFTER = r"\s{0,2}[,.;:!?…，。；：！？、—-]{0,8}"
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """An entry that was found."""
+
+    start: int
+    """In the text, as is ``end``."""
+    end: int
+    """With the punctuation that follows."""
+    rank: tuple[int, bool, float]
+    """Length, whether it is a phrase, weight: the highest rank decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """A pattern, ready."""
+
+    alone: Any
+    """As it is written."""
+    whole: Any
+    """Only where it does not end inside a word. That is Weft's own look around; entries have none."""
+    weight: float
+
+    @classmethod
+    def compiled(cls, source: str, weight: float) -> _Pattern:
+        whole = rf"(?:{source})(?:(?<!{_LETTER})|(?!{_LETTER}))"
+        return cls(regex.compile(source, regex.IGNORECASE), regex.compile(whole, regex.IGNORECASE), weight)
 
 
 class Lexicon:
-    """Style is what the phrases cover."""
+    """Style is what entries of at least the threshold's weight cover, and no longer entry of less."""
 
-    reach = 3
-    """The word that is cut off, and as a rule one or two more by which it is known to begin no phrase."""
+    reach = 2
+    """The word that is cut off, and as a rule one more by which it is known to begin no longer entry."""
 
-    def __init__(self, name: str = "lexicon", phrases: Iterable[str] = (*ENGLISH, *CHINESE)) -> None:
-        """Compile the phrases, of at most 40 characters; a space in them stands for one or two of any kind."""
+    def __init__(
+        self, name: str = "lexicon", entries: Entries | None = None, threshold: float | None = None
+    ) -> None:
+        """Prepare the entries; left out they are the shipped ones, and the threshold is 0.5.
+
+        Raises:
+            UserError: the threshold is not above 0 and at most 1.
+        """
         self.name = name
-        words = {" ".join(phrase.split()) for phrase in phrases if phrase.strip()}
-        ordered = sorted(words, key=lambda phrase: (-len(phrase), phrase))
-        spelled = "|".join(_SPACE.join(map(regex.escape, phrase.split())) for phrase in ordered)
-        self._phrase = regex.compile(rf"(?<![\p{{L}}\p{{N}}])(?:{spelled}){_AFTER}", regex.IGNORECASE)
-        cjk = "|".join(regex.escape("".join(p.split())) for p in ordered if not p.isascii())
-        self._cjk = regex.compile(rf"(?:{cjk}){_AFTER}") if cjk else None
+        self._entries = shipped(*SHIPPED) if entries is None else entries
+        self._threshold = 0.5 if threshold is None else threshold
+        if not 0 < self._threshold <= 1:
+            raise UserError(f"the lexicon's threshold is {threshold}", expected="above 0 and at most 1")
+        self._tree: dict[str, Any] = {}
+        for phrase, weight in self._entries.phrases.items():
+            node = self._tree
+            for character in phrase:
+                node = node.setdefault(character, {})
+            node[_END] = weight
+        self._patterns = [_Pattern.compiled(*entry) for entry in self._entries.patterns.items()]
+        self._beginnings: dict[str, list[_Pattern]] = {}
+
+    @classmethod
+    def from_file(cls, path: Path, name: str = "lexicon", threshold: float | None = None) -> Lexicon:
+        """The lexicon of a user's file; see :mod:`weft.boundary.lexicons.entries`.
+
+        Raises:
+            UserError: the file is none.
+        """
+        return cls(name, read_entries(path), threshold)
 
     def decide(self, proposals: Sequence[Proposal]) -> list[list[Verdict]]:
-        """One verdict for each unit of each proposal and one for the unit that would follow it."""
+        """One verdict for each unit of each proposal and one for the unit that would follow it.
+
+        Raises:
+            UserError: a pattern takes too long.
+        """
         return [self._decide(proposal) for proposal in proposals]
 
+    def describe(self) -> Mapping[str, object]:
+        return {"boundary": "lexicon", "threshold": self._threshold, "entries": self._entries.digest}
+
+    def release(self, trace: str) -> None:
+        """Nothing is kept."""
+
     def _decide(self, proposal: Proposal) -> list[Verdict]:
-        before = proposal.before[-_LONGEST:]
+        before = proposal.before[-_BEFORE:]
         text = before + "".join(proposal.units)
-        style, open_from = self._style(text, proposal.ended)
+        matches, open_from = self._matches(text, proposal.ended)
         verdicts = []
         start = len(before)
         for unit in [*proposal.units, ""]:
-            ink = start + len(text[start:]) - len(text[start:].lstrip())
+            # White space belongs to what follows it.
+            ink = len(text) - len(text[start:].lstrip())
             if ink >= len(text) or ink >= open_from:
                 verdicts.append(Verdict.KEEP if proposal.ended else Verdict.UNDECIDED)
             else:
-                mine = style[ink] == (proposal.author is Author.STUDENT)
+                ranks = [match.rank for match in matches if match.start <= ink < match.end]
+                style = bool(ranks) and max(ranks)[2] >= self._threshold
+                mine = style == (proposal.author is Author.STUDENT)
                 verdicts.append(Verdict.KEEP if mine else Verdict.CUT)
             start += len(unit)
         return verdicts
 
-    def _style(self, text: str, ended: bool) -> tuple[list[bool], int]:
-        """For each character whether it is style, and from where on that is not yet known."""
-        style = [False] * len(text)
-        open_from = len(text)
-        for pattern in (self._phrase, self._cjk):
-            for match in pattern.finditer(text, overlapped=True) if pattern else ():
-                following = text[match.end() : match.end() + 1]
-                inside = pattern is self._phrase and match.group()[-1].isalnum() and following.isalnum()
-                if inside:
-                    continue
-                if match.end() == len(text) and not ended:
-                    open_from = min(open_from, match.start())
-                style[match.start() : match.end()] = [True] * len(match.group())
-        if not ended:
-            for start in range(max(0, len(text) - _LONGEST), len(text)):
-                if self._may_begin(text, start):
-                    open_from = min(open_from, start)
-                    break
-        return style, open_from
+    def _matches(self, text: str, ended: bool) -> tuple[list[_Match], int]:
+        """What was found, and from where on more text could still change that."""
+        plain, places = _plain(text)
+        matches: list[_Match] = []
+        for found in _START.finditer(plain):
+            at, start = found.start(), places[found.start()]
+            # The window: all that entries which begin here may see.
+            stop = bisect_left(places, start + LONGEST, at)
+            growing = not ended and start + LONGEST > len(text)
+            for find in (self._phrase, self._matching):
+                ends = find(plain, at, stop, growing)
+                if ends is None:
+                    return matches, start
+                for end, weight in ends:
+                    after = _AFTER.match(text, places[end - 1] + 1).end()
+                    rank = (end - at, find == self._phrase, weight)
+                    matches.append(_Match(start, after, rank))
+        return matches, len(text)
 
-    def _may_begin(self, text: str, start: int) -> bool:
-        """Whether the text from ``start`` on is the beginning of a phrase that is not complete yet."""
-        if any(p and p.fullmatch(text, start, partial=True) for p in (self._phrase, self._cjk)):
-            return True
-        word = _UNFINISHED.match(text, start)
-        return word is not None and (start == 0 or not text[start - 1].isalnum())
+    def _phrase(self, plain: str, at: int, stop: int, growing: bool) -> list[tuple[int, float]] | None:
+        """End and weight of the longest phrase at a place; ``None`` where more text may change it."""
+        node = self._tree
+        found: list[tuple[int, float]] = []
+        for index in range(at, stop):
+            if plain[index] not in node:
+                return found
+            node = node[plain[index]]
+            if _END in node and not (index + 1 < stop and _joined(plain[index], plain[index + 1])):
+                found = [(index + 1, node[_END])]
+        longer = len(node) > (_END in node)  # than what was found, which ends here
+        return None if growing and (longer or _is_letter(plain[stop - 1])) else found
 
-    def describe(self) -> Mapping[str, object]:
-        return {"boundary": self.name}
+    def _matching(self, plain: str, at: int, stop: int, growing: bool) -> list[tuple[int, float]] | None:
+        """The same for patterns, of which all count that match."""
+        found = []
+        for entry in self._beginning(plain[at : min(at + 2, stop)]):
+            try:
+                if growing and entry.alone.fullmatch(plain, at, stop, partial=True, timeout=SLOW):
+                    return None
+                match = entry.whole.match(plain, at, stop, timeout=SLOW)
+            except TimeoutError as error:
+                raise UserError(
+                    f"the pattern {entry.alone.pattern!r} takes longer than {SLOW:.3g} seconds",
+                    where=f"boundary {self.name}, at {plain[at:stop]!r}",
+                    remedy="repeat nothing that holds a repetition: (?:a+)+ is no more than a+",
+                ) from error
+            if match:
+                found.append((match.end(), entry.weight))
+        return found
 
-    def release(self, trace: str) -> None:
-        """Nothing is kept."""
+    def _beginning(self, characters: str) -> list[_Pattern]:
+        """The patterns that text with these first one or two characters may match; most match none."""
+        known = self._beginnings.get(characters)
+        if known is None:
+            if len(self._beginnings) >= MOST_BEGINNINGS:
+                self._beginnings.clear()
+            known = [p for p in self._patterns if p.alone.fullmatch(characters, partial=True, timeout=SLOW)]
+            self._beginnings[characters] = known
+        return known
+
+
+def _plain(text: str) -> tuple[str, list[int]]:
+    """The text as entries see it, and where each of its characters stands in ``text``."""
+    lowered = lower(text)
+    parts: list[str] = []
+    places: list[int] = []
+    last = 0
+    for space in _SPACES.finditer(text):
+        parts += (lowered[last : space.start()], " ")
+        places += range(last, space.start() + 1)
+        last = space.end()
+    places += range(last, len(text))
+    return "".join(parts) + lowered[last:], places
+
+
+@cache
+def _is_letter(character: str) -> bool:
+    """Whether words are made of it, in a script that puts spaces between them."""
+    return _IS_LETTER.match(character) is not None
+
+
+def _joined(left: str, right: str) -> bool:
+    return _is_letter(left) and _is_letter(right)
+
+
+def open_lexicon(name: str, threshold: float | None = None) -> Lexicon:
+    """The lexicon called ``lexicon`` or ``lexicon:FILE``.
+
+    Raises:
+        UserError: the file is no lexicon, or the threshold is not above 0 and at most 1.
+    """
+    file = name.partition(":")[2]
+    return Lexicon.from_file(Path(file), name, threshold) if file else Lexicon(name, None, threshold)

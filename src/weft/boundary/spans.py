@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from weft.errors import UserError
 from weft.store.lines import read_lines
+from weft.store.rows import Kind
 
 SPANS_VERSION = 1
 """Version of the rows; it rises when a column changes its meaning or goes."""
@@ -116,6 +117,21 @@ class Annotation:
             raise ValueError(f"not a row of spans: {type(error).__name__}: {error}") from error
         check_spans(annotation.text, annotation.style)
         return annotation
+
+
+SPANS = Kind(
+    name="annotation",
+    maker="weft boundary annotate",
+    source="text",
+    from_row=Annotation.from_row,
+    to_row=Annotation.to_row,
+    id=lambda annotation: annotation.id,
+    made_from=lambda annotation: [annotation.group, annotation.text],
+    status=lambda annotation: annotation.status,
+    complete=AnnotationStatus.COMPLETE,
+    again=AnnotationStatus.ENGINE_ERROR,
+)
+"""For a store of annotations; see :class:`weft.store.rows.RowStore`."""
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:

@@ -13,7 +13,7 @@ import shlex
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -55,7 +55,7 @@ def display(total: int, output: Path, *, quiet: bool) -> Iterator[Observer]:
         ended = True
     finally:
         if ended or tally.started is not None:
-            _print_summary(tally, output)
+            print_rows(summary(tally, output))
 
 
 @contextmanager
@@ -288,8 +288,8 @@ def _by(count: PerAuthor) -> str:
     return f"{count.total:,} (student {count.student:,}, teacher {count.teacher:,})"
 
 
-def _print_summary(tally: Tally, output: Path) -> None:
-    rows = summary(tally, output)
+def print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Two columns on stderr: a table in a terminal, else plain lines."""
     if not sys.stderr.isatty():
         width = max(len(name) for name, _ in rows)
         sys.stderr.write("".join(f"{name:{width}}  {value}\n" for name, value in rows))

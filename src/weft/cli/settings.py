@@ -80,6 +80,9 @@ FLAGS = {
     "servers.patience": "--patience",
     "boundary.student": "--student-boundary",
     "boundary.teacher": "--teacher-boundary",
+    "boundary.student_threshold": "--student-boundary-threshold",
+    "boundary.teacher_threshold": "--teacher-boundary-threshold",
+    "boundary.device": "--boundary-device",
 }
 """Flags whose names do not follow from their settings'."""
 

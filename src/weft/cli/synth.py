@@ -47,6 +47,9 @@ def synth(
     step: Annotated[str | None, Parameter(group=STRATEGY)] = None,
     student_boundary: Annotated[str | None, Parameter(group=STRATEGY)] = None,
     teacher_boundary: Annotated[str | None, Parameter(group=STRATEGY)] = None,
+    student_boundary_threshold: Annotated[float | None, Parameter(group=STRATEGY)] = None,
+    teacher_boundary_threshold: Annotated[float | None, Parameter(group=STRATEGY)] = None,
+    boundary_device: Annotated[str | None, Parameter(group=STRATEGY)] = None,
     temperature: Annotated[float | None, Parameter(group=SAMPLING)] = None,
     top_p: Annotated[float | None, Parameter(group=SAMPLING)] = None,
     top_k: Annotated[int | None, Parameter(group=SAMPLING)] = None,
@@ -122,9 +125,16 @@ def synth(
     step
         Tokens per request while both write: a number, or auto [auto].
     student_boundary
-        Where the student's proposals are cut: oracle (micro world) or lexicon.
+        Where the student's proposals are cut: a classifier's folder or hub id, lexicon,
+        lexicon:FILE, agree, agree:M, micro:student, micro:teacher, oracle (micro world).
     teacher_boundary
         Where the teacher's proposals are cut.
+    student_boundary_threshold
+        From this probability on text is style; left out: the boundary's own [0.5].
+    teacher_boundary_threshold
+        As for the student.
+    boundary_device
+        Of classifiers, such as cpu or cuda:1; left out: a GPU where there is one.
     temperature
         For both models; 0 is greedy.
     seed
@@ -197,7 +207,13 @@ def synth(
         "concurrency": concurrency,
         "error_rate": error_rate,
         "servers": {"timeout": timeout, "patience": patience},
-        "boundary": {"student": student_boundary, "teacher": teacher_boundary},
+        "boundary": {
+            "student": student_boundary,
+            "teacher": teacher_boundary,
+            "student_threshold": student_boundary_threshold,
+            "teacher_threshold": teacher_boundary_threshold,
+            "device": boundary_device,
+        },
         "sampling": {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p},
         "student_sampling": {
             "temperature": student_temperature,

@@ -67,7 +67,7 @@ def _threads(model: Any) -> int | None:
     return 1 if tiny and "OMP_NUM_THREADS" not in os.environ else None
 
 
-def _weights(model: Any) -> str:
+def weights(model: Any) -> str:
     """A fingerprint of the weights, from some values of each tensor; of the same weights in any precision
     that holds them."""
     digest = hashlib.sha256()
@@ -89,7 +89,7 @@ def _description(
         "revision": settings.revision,
         "commit": getattr(model.config, "_commit_hash", None),
         "architecture": type(model).__name__,
-        "weights": _weights(model),
+        "weights": weights(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,

@@ -11,7 +11,7 @@ from typing import Literal
 
 from weft.micro.world import MicroPrompt, is_correct, make_prompts
 
-__all__ = ["MicroPrompt", "is_correct", "make_prompts", "model_path"]
+__all__ = ["MicroPrompt", "boundary_path", "is_correct", "make_prompts", "model_path"]
 
 
 def model_path(name: Literal["student", "teacher"]) -> Path:
@@ -20,3 +20,8 @@ def model_path(name: Literal["student", "teacher"]) -> Path:
     if not folder.is_dir():
         raise ValueError(f"no model is called {name!r}; there are 'student' and 'teacher'")
     return folder
+
+
+def boundary_path(name: Literal["student", "teacher"]) -> Path:
+    """The folder of a shipped boundary predictor, ready for `AutoModelForTokenClassification`."""
+    return model_path(name).with_name(f"{name}-boundary")

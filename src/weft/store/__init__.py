@@ -1,24 +1,32 @@
-"""Traces on disk: finished ones are kept, whatever ends the run; the same command goes on.
+"""Records on disk: finished ones are kept, whatever ends the run; the same command goes on.
 
 ::
 
     files.py       the system's errors in terms of what to do; replacing a file at once
-    manifest.py    what made the traces, and what may not change between runs
-    traces.py      the two append-only files: open, repair, append, read
+    lines.py       reading JSON lines, each with its place
+    manifest.py    what made the records, and what may not change between runs
+    output.py      an output before it is written: its names and its lock
+    rows.py        the two append-only files: open, repair, append, read
+    traces.py      the same for traces
 """
 
 from weft.store.manifest import MANIFEST_VERSION, Manifest, Run, differences, manifest_path, read_manifest
-from weft.store.traces import TraceStore, check_output, read_traces, rejected_path
+from weft.store.output import check_output, rejected_path
+from weft.store.rows import Kind, RowStore, read_rows
+from weft.store.traces import TraceStore, read_traces
 
 __all__ = [
     "MANIFEST_VERSION",
+    "Kind",
     "Manifest",
+    "RowStore",
     "Run",
     "TraceStore",
     "check_output",
     "differences",
     "manifest_path",
     "read_manifest",
+    "read_rows",
     "read_traces",
     "rejected_path",
 ]

@@ -13,7 +13,9 @@
     passage.py      one stretch of text, by one writer or by two in turn
     cooperate.py    one prompt -> one response: thinking, then the final response
     strategies.py   which model writes what: TESSY and its baselines
-    run.py          many prompts, side by side
+    pool.py         many jobs side by side, until too many fail
+    run.py          many prompts: what is left to do, done side by side
+    facts.py        what the manifest says of an engine
     settings.py     what a run is asked to do
     synthesize.py   all of it together: settings and prompts in, files out
 """

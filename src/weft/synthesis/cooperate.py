@@ -19,6 +19,7 @@ from weft.boundary.base import Boundary
 from weft.engines.base import Engine
 from weft.errors import EngineError, TextError, UserError
 from weft.records import Author, Message, PerAuthor, Sampling, Span, Status, Usage
+from weft.synthesis.companion import asked_session
 from weft.synthesis.ledger import Ledger, Watch
 from weft.synthesis.pace import Pace
 from weft.synthesis.passage import Passage
@@ -130,6 +131,7 @@ class Cooperation:
     def _release(self, trace: str) -> None:
         for author, engine in self.engines.items():
             engine.release(f"{trace}|{author}")
+            engine.release(asked_session(trace, author))
         for boundary in self._boundaries.values():
             boundary.release(trace)
 

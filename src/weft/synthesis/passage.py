@@ -20,10 +20,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from weft.boundary.base import Boundary, Proposal, Verdict
+from weft.boundary.base import Boundary, Proposal, Tokens, Verdict
 from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.errors import EngineError
 from weft.records import Author, PerAuthor, Sampling, Status
+from weft.synthesis.companion import OtherModel, asked_session
 from weft.synthesis.ledger import Ledger
 from weft.synthesis.limit import Limit
 from weft.synthesis.loops import LoopDetector
@@ -316,9 +317,7 @@ class Passage:
             return len(units), False
         if not units and self._unasked:
             return 0, False
-        verdicts = await self._boundaries[self._writer].judge(
-            Proposal(self._trace, self._writer, self.text, [unit.text for unit in units], ended)
-        )
+        verdicts = await self._boundaries[self._writer].judge(self._proposal(units, ended))
         for index, verdict in enumerate(verdicts):
             if verdict is Verdict.UNDECIDED and not ended:
                 return index, False
@@ -328,6 +327,25 @@ class Passage:
                 if self.turns[-1][0] == len(self.text):
                     self._ledger.forced += 1
         return len(units), False
+
+    def _proposal(self, units: Sequence[Unit], ended: bool) -> Proposal:
+        pen, other = self._pens[self._writer], self._writer.other
+        return Proposal(
+            self._trace,
+            self._writer,
+            self.text,
+            [unit.text for unit in units],
+            ended,
+            turn=self.turns[-1][0],
+            tokens=Tokens(
+                pen.engine.vocabulary.fingerprint,
+                pen.ids[pen.prompt_tokens :],
+                [unit.ids for unit in units],
+            ),
+            other=OtherModel(
+                asked_session(self._trace, other), self._pens[other], self._closers[other], self._ledger
+            ),
+        )
 
     def _commit(self, units: Sequence[Unit]) -> Ending | None:
         """Append units to the shared text; an ending where one of them may not stand."""

@@ -6,23 +6,18 @@ how a trace is written (a function from :mod:`weft.synthesis.strategies` does) o
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
 from weft.chat import ChatTemplate
-from weft.errors import RunError
 from weft.prompts import sample_id
 from weft.records import Author, Message, Prompt, Provenance, Status, Trace
 from weft.store import TraceStore
 from weft.synthesis.cooperate import Draft
+from weft.synthesis.pool import ErrorShare, side_by_side
 from weft.synthesis.strategies import Task, Write
-
-FEWEST = 20
-"""Traces over which the share of engine errors is taken, at least."""
 
 
 class Observer(Protocol):
@@ -75,16 +70,12 @@ class Synthesis:
             template: the student's; it gives the training row its form.
             samples: traces per prompt.
             concurrency: traces under way at a time.
-            error_rate: share of engine errors that ends the run, among the last 20 traces, and at least two
-                for each under way, because one failure of an engine may fail all of these at once.
+            error_rate: share of engine errors that ends the run; see :class:`ErrorShare`.
         """
         self._write, self._template, self._provenance = write, template, provenance
         self._store, self._samples, self._concurrency = store, samples, concurrency
-        self._error_rate = error_rate
-        self._failed: deque[bool] = deque(maxlen=max(FEWEST, 2 * concurrency))
-        """Of the last traces, whether an engine failed."""
-        self._told = False
         self._observer = observer or Silence()
+        self._errors = ErrorShare(error_rate, concurrency, name="trace", tell=self._observer.noted)
         self._arguments = json.dumps(template.arguments, sort_keys=True, default=str)
         self._thinking_field = (
             template.completion("thinking", "response")[0].thinking_field if template.thinking else None
@@ -97,22 +88,7 @@ class Synthesis:
             UserError: a finished trace was made from another prompt.
             RunError: the disk or an engine fails for good. What was finished is on disk.
         """
-        tasks = self._tasks(prompts)
-        running: set[asyncio.Task[None]] = set()
-        try:
-            while True:
-                while len(running) < self._concurrency and (task := next(tasks, None)) is not None:
-                    running.add(asyncio.create_task(self._one(task)))
-                if not running:
-                    return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                failures = [error for error in (task_.exception() for task_ in done) if error is not None]
-                if failures:
-                    raise failures[0]
-        finally:
-            for task_ in running:
-                task_.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        await side_by_side(self._tasks(prompts), self._one, self._concurrency)
 
     def _tasks(self, prompts: Iterable[Prompt]) -> Iterator[Task]:
         for prompt in prompts:
@@ -137,19 +113,8 @@ class Synthesis:
         trace = self._trace(task, await self._write(task))
         self._store.append(trace)
         self._observer.finished(trace)
-        self._failed.append(trace.status is Status.ENGINE_ERROR)
-        if trace.status is not Status.ENGINE_ERROR:
-            return
-        if not self._told:
-            self._told = True
-            self._observer.noted(f"the first engine error, in {trace.id}: {trace.reason}")
-        failed, last = sum(self._failed), len(self._failed)
-        if last == self._failed.maxlen and failed >= self._error_rate * last:
-            raise RunError(
-                f"{failed} of the last {last} traces failed by engine errors, the last: {trace.reason}",
-                expected=f"fewer than {self._error_rate:.0%} (--error-rate)",
-                remedy="mend the engine and run the same command again; finished traces are kept",
-            )
+        failed = trace.status is Status.ENGINE_ERROR
+        self._errors.finished(trace.id, trace.reason or "not given" if failed else None)
 
     def _trace(self, task: Task, draft: Draft) -> Trace:
         thinking = draft.thinking if draft.thinking_spans else ""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from weft.boundary.opening import NAMES
+from weft.boundary.opening import KINDS, may_be_boundary
 from weft.engines.opening import MICRO
 from weft.engines.settings import EngineSettings, ServerSettings
 from weft.records import Author, Sampling
@@ -46,16 +46,24 @@ class LimitSettings(_Settings):
 
 
 class BoundarySettings(_Settings):
-    """Where each author's proposals are cut: ``oracle`` (micro world) or ``lexicon``."""
+    """Where each author's proposals are cut; see :mod:`weft.boundary.opening` for the names.
 
-    student: str = "auto"
-    teacher: str = "auto"
+    ``auto`` is the embedded predictor of each author in the micro world, else the lexicon.
+    """
+
+    student: str = Field("auto", min_length=1)
+    teacher: str = Field("auto", min_length=1)
+    student_threshold: float | None = Field(None, gt=0, lt=1)
+    """From this probability of style on, text is style; left out: the boundary's own."""
+    teacher_threshold: float | None = Field(None, gt=0, lt=1)
+    device: str | None = None
+    """Of classifiers; left out: a GPU where there is one."""
 
     @field_validator("student", "teacher")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in (*NAMES, "auto"):
-            raise ValueError(f"no boundary {name!r}; there are {' or '.join(NAMES)}, and auto")
+        if name != "auto" and not may_be_boundary(name):
+            raise ValueError(f"no boundary {name!r}; there are auto, {KINDS}, or its hub id")
         return name
 
 
@@ -119,6 +127,11 @@ class SynthesisSettings(_Settings):
         own = self.student_sampling if author is Author.STUDENT else self.teacher_sampling
         return own.record().over(self.sampling.record())
 
+    def threshold_of(self, author: Author) -> float | None:
+        """The boundary's threshold; ``None`` takes its own."""
+        boundary = self.boundary
+        return boundary.student_threshold if author is Author.STUDENT else boundary.teacher_threshold
+
     def boundary_of(self, author: Author) -> str:
         """The boundary's name; ``auto`` is the oracle for the micro world, else the lexicon."""
         name = self.boundary.student if author is Author.STUDENT else self.boundary.teacher
@@ -135,8 +148,6 @@ class SynthesisSettings(_Settings):
         )
         if self.strategy is not Strategy.TESSY:
             settings.pop("answer_by")
-        else:
-            settings["boundary"] = {author.value: self.boundary_of(author) for author in Author}
         if self.strategy is not Strategy.TEACHER_SCORE:
             settings.pop("score_samples")
         return settings

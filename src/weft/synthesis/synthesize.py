@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import platform
 import sys
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import weft
 from weft.boundary.opening import open_boundary
@@ -19,16 +16,13 @@ from weft.engines.base import Engine
 from weft.engines.opening import open_engine
 from weft.errors import UserError
 from weft.prompts import PromptSource
-from weft.records import Author, Message, Provenance, Status
+from weft.records import Author, Provenance, Status
 from weft.store import Manifest, TraceStore, check_output, read_manifest
 from weft.synthesis.cooperate import Cooperation
+from weft.synthesis.facts import engine_facts, engine_notes
 from weft.synthesis.run import Observer, Silence, Synthesis
 from weft.synthesis.settings import SynthesisSettings
 from weft.synthesis.strategies import Strategy, writer
-
-PROBE = (Message("user", "probe"),)
-CONVERSATION = (Message("system", "be brief"), *PROBE, Message("assistant", "answer"), *PROBE)
-"""What every engine's template renders for the manifest: if the text changes, so does the template."""
 
 
 def synthesize(
@@ -56,7 +50,15 @@ async def _synthesize(
     settings: SynthesisSettings, prompts: PromptSource, output: Path, overwrite: bool, observer: Observer
 ) -> bool:
     check_output(output)
-    boundaries = {author: open_boundary(settings.boundary_of(author)) for author in Author}
+    boundaries = {
+        author: open_boundary(
+            settings.boundary_of(author),
+            threshold=settings.threshold_of(author),
+            device=settings.boundary.device,
+            tell=observer.noted,
+        )
+        for author in (Author if settings.strategy is Strategy.TESSY else ())
+    }
     if output.exists() and Path(prompts.name).exists() and output.samefile(prompts.name):
         raise UserError(
             "the output is the file of the prompts", where=str(output), remedy="choose another output"
@@ -76,7 +78,7 @@ async def _synthesize(
             engines[author].check(sampling[author])
         models = Cooperation(
             engines,
-            boundaries=boundaries if settings.strategy is Strategy.TESSY else {},
+            boundaries=boundaries,
             sampling=sampling,
             limits=settings.limits.record(),
             step=None if settings.step == "auto" else settings.step,
@@ -92,15 +94,21 @@ async def _synthesize(
         )
         deciding = {
             **settings.deciding(),
+            **(
+                {"boundary": {a.value: dict(b.describe()) for a, b in boundaries.items()}}
+                if boundaries
+                else {}
+            ),
             "sampling": {author.value: asdict(sampling[author]) for author in engines},
             "has_thinking": models.has_thinking,
             "row": {"completion": completion.to_dict(), "training_template": training_template},
-            "engines": {author.value: _facts(engines[author]) for author in engines},
+            "engines": {author.value: engine_facts(engines[author]) for author in engines},
             "vocabularies": {author.value: engines[author].vocabulary.fingerprint[:16] for author in engines},
         }
         info = {
             "prompts": {"name": prompts.name, "count": prompts.count, "sha256": prompts.digest},
             "engines": {author.value: dict(engines[author].describe()) for author in engines},
+            "boundaries": {author.value: settings.boundary_of(author) for author in boundaries},
             "step": settings.step,
             "samples": settings.samples,
             "concurrency": settings.concurrency,
@@ -110,7 +118,7 @@ async def _synthesize(
         }
         manifest = Manifest.create(weft.__version__, deciding, info, date=date.isoformat())
         store = stack.enter_context(TraceStore(output, manifest, overwrite=overwrite))
-        for note in (*store.repaired, *_notes(engines)):
+        for note in (*store.repaired, *engine_notes(engines.items())):
             observer.noted(note)
         teacher = engines.get(Author.TEACHER)
         run = Synthesis(
@@ -133,30 +141,3 @@ async def _synthesize(
         )
         await run.run(prompts)
         return store.complete > 0 and not store.counts[Status.ENGINE_ERROR]
-
-
-def _notes(engines: Mapping[Author, Engine]) -> list[str]:
-    """What the engines themselves want people to know."""
-    said = [(author, engine.describe().get("notes")) for author, engine in engines.items()]
-    return [f"the {author}: {note}" for author, notes in said if isinstance(notes, list) for note in notes]
-
-
-def _facts(engine: Engine) -> Mapping[str, Any]:
-    """What decides the text that an engine writes, whatever it is called and wherever it lies.
-
-    The template is known by what it renders, so that a refusal can show where two templates differ.
-    """
-    template, said = engine.template, engine.describe()
-    rendered = [template.prompt(PROBE), template.unthinking_prompt(PROBE)]
-    try:
-        rendered.append(template.prompt(CONVERSATION))
-    except UserError as error:  # not every template takes all roles
-        rendered.append(error.what)
-    thinking = template.thinking
-    return {
-        **{name: said[name] for name in ("weights", "dtype", "script", "served") if name in said},
-        "chat_template": [*rendered, thinking.closing if thinking else "", template.end],
-        "template_arguments": json.loads(json.dumps(template.arguments, default=str)),
-        "end_ids": sorted(engine.end_ids),
-        "context": engine.context,
-    }

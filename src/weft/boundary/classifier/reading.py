@@ -34,7 +34,7 @@ _CUT = regex.compile(rf"(?=[^\S\r\n]\S)|(?<=[\r\n])(?=\S)|(?<=[^\s{_PUNCTUATION}
 class Reading:
     """Ids of a text, and for each unit of a proposal the label that decides it."""
 
-    ids: Sequence[int]
+    ids: list[int]
     labels: Sequence[int | None]
     """For each unit, and for the one that would follow, the place in ``ids`` of the token whose label speaks
     of it: -1 where nothing stands before, ``None`` where it is not known yet. ``[len(units) + 1]``"""
@@ -96,7 +96,7 @@ class Reader:
         for unit in [*proposal.units, ""]:
             labels.append(known.label(position))
             position += len(unit)
-        return Reading(known.ids, labels)
+        return Reading(list(known.ids), labels)
 
 
 class _Spelled:

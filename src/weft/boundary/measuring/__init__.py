@@ -1,0 +1,1 @@
+"""How good a boundary is: what it says of texts whose hand-over places are known, counted."""
