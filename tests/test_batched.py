@@ -10,6 +10,7 @@ import pytest
 
 from weft.boundary.base import Proposal, Verdict
 from weft.boundary.batched import Batched
+from weft.errors import UserError
 from weft.records import Author
 
 
@@ -108,3 +109,15 @@ def test_it_serves_one_event_loop_after_another() -> None:
 
 async def _judged(boundary: Batched, n: int) -> Sequence[Verdict]:
     return await boundary.judge(proposal(n))
+
+
+def test_an_error_that_says_what_to_do_stays_what_it_is() -> None:
+    class Refusing(Slow):
+        def decide(self, proposals: Sequence[Proposal]) -> list[list[Verdict]]:
+            raise UserError("pattern 3 is too slow", remedy="write it without nesting")
+
+    async def ask() -> None:
+        with pytest.raises(UserError, match="pattern 3"):
+            await Batched(Refusing()).judge(proposal(1))
+
+    asyncio.run(ask())

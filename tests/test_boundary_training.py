@@ -17,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -374,6 +375,18 @@ def test_a_base_of_a_kind_without_classifiers(base: str, spans: Path, tmp_path: 
     )
 
 
+def test_a_base_that_lacks_weights(base: str, spans: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "torn"
+    folder.mkdir()
+    for path in Path(base).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    said = refused([spans], tmp_path / "out", model=str(folder))
+    assert "lack 1 of the model's, such as model.norm.weight" in said
+
+
 def test_a_causal_base_is_known_by_what_it_does(base: str) -> None:
     model, stored = load_base(TrainingSettings(model=base))
     assert is_causal(model)
@@ -566,6 +579,19 @@ def test_the_command_says_what_is_missing_or_wrong(
     code, said = command(capfd, spans, "--model", "micro:student", "--lora-alpha", "3", *output)
     assert code == 2
     assert "lora_rank" in said
+
+
+def test_an_interrupted_training_leaves_nothing(
+    base: str, spans: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **named: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loss, "__call__", interrupted)
+    code, said = command(capfd, spans, "--model", base, "-o", tmp_path / "out", "--validation", "0.2")
+    assert code == 130
+    assert "nothing was saved" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["spans.jsonl"]
 
 
 def test_help_loads_no_torch() -> None:

@@ -165,7 +165,7 @@ def proposals(draw: st.DrawFn) -> list[str]:
     phrase = st.sampled_from([*PHRASES, *MATCHING])
     part = phrase.flatmap(lambda text: st.integers(1, len(text)).map(lambda end: text[:end]))
     words = st.sampled_from(
-        ["42", "so", "solve", "İ", "ß", "_", "a", "b", "c", "d", "x", "你", "好", "--", "é", "e\u0301"]
+        ["42", "so", "solve", "İ", "ß", "ΑΣ", "_", "a", "b", "c", "d", "x", "你", "好", "--", "é", "e\u0301"]
     )
     spaces = st.sampled_from([" ", "", "\n", ", ", ". ", "   \n\t  ", "-" * 40, " " * 70, "\x1c"])
     parts = draw(st.lists(st.one_of(phrase, part, words, spaces, hostile(most=3)), max_size=24))
@@ -213,6 +213,12 @@ def test_what_begins_no_entry_is_decided_at_once() -> None:
     assert judge(STANDARD, "", ["嗯"]) == [UNDECIDED] * 2, "more of it may come"
     assert judge(STANDARD, "", ["嗯", "，"]) == [KEEP, KEEP, UNDECIDED]
     assert judge(STANDARD, "", ["换句话说"]) == [KEEP, UNDECIDED]
+
+
+def test_lower_case_hangs_on_no_neighbour() -> None:
+    greek = lexicon_of({"ασα": 0.9}, {})
+    assert judge(greek, "", ["ΑΣ"]) == [UNDECIDED] * 2
+    assert judge(greek, "", ["ΑΣ", "Α", " "]) == [KEEP, KEEP, UNDECIDED, UNDECIDED]
 
 
 # -- files --
@@ -277,7 +283,7 @@ def test_a_file_of_comments_changes_nothing(tmp_path: Path) -> None:
             for pattern in (
                 "a(?=b)", "a(?!b)", "(?<=a)b", "(?<!a)b", "^a", "a$", r"a\b", r"\Aa", r"a\Z", r"(a)\1",
                 "(?i)a", "(?>a)", "a++", "a{e<=1}", "(?P<n>a)(?P=n)", "(?R)", "(*SKIP)a", r"\X",
-                "", "a" * 401, "a{,3}b",
+                "", "a" * 401, "a{,3}b", "a{100}", "(?:(?:a{99}){2,99}){99,}",
             )
         ),
     ],
@@ -294,6 +300,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, where: str
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         open_lexicon(f"lexicon:{tmp_path / 'none.yaml'}")
+    with pytest.raises(UserError, match="no boundary"):
+        open_lexicon("lexicon:")
     with pytest.raises(UserError, match="directory"):
         read_entries(tmp_path)
     path = tmp_path / "latin.yaml"

@@ -203,7 +203,10 @@ def test_the_manifest_says_what_made_the_traces(tmp_path: Path) -> None:
     write(prompt_file(tmp_path, 2), tmp_path / "traces.jsonl")
     manifest = read_manifest(tmp_path / "traces.jsonl")
     assert manifest is not None
-    assert manifest.settings["boundary"] == dict.fromkeys(["student", "teacher"], {"boundary": "oracle"})
+    boundaries = manifest.settings["boundary"]
+    assert {boundaries[author]["boundary"] for author in ("student", "teacher")} == {"classifier"}
+    assert boundaries["student"]["weights"] != boundaries["teacher"]["weights"]
+    assert manifest.info["boundaries"] == {"student": "micro:student", "teacher": "micro:teacher"}
     assert manifest.settings["has_thinking"] is True
     assert manifest.settings["sampling"]["student"]["temperature"] == 0.7
     assert manifest.info["engines"]["teacher"]["architecture"] == "Qwen3ForCausalLM"

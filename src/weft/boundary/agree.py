@@ -20,8 +20,8 @@ one character; the white space before it belongs to it.
 A token gets the answer of the word whose first ink it holds. White space alone is kept.
 
 Invariants
-    - The answers are a function of the text since the start of the turn. Models are asked only from places
-      that the text decides, and for sizes that are fixed, never from where a proposal happens to end.
+    - The answers are a function of the text and of where the turn began. Models are asked only from places
+      that these decide, and for sizes that are fixed, never from where a proposal happens to end.
     - After the first answer *cut* that cannot be the turn's first token nothing more is asked: all that
       follows is *undecided*.
 
@@ -139,6 +139,7 @@ class Agree:
 
         Raises:
             EngineError: the other model failed.
+            TextError: its vocabulary cannot spell the text.
         """
         other = proposal.other
         assert other is not None, (

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from weft.boundary.base import Proposal, Verdict
-from weft.errors import TextError
+from weft.errors import TextError, WeftError
 
 
 class Judge(Protocol):
@@ -77,8 +77,10 @@ class Batched:
                     future.cancel()
                 raise
             except BaseException as error:  # a judge's defect, Rust's panics included, is of those who asked
-                failure = RuntimeError(f"boundary {self.name}: {error!r}")
+                failure: Exception = RuntimeError(f"boundary {self.name}: {error!r}")
                 failure.__cause__ = error
+                if isinstance(error, WeftError):  # it says what to do
+                    failure = error
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(failure)

@@ -77,8 +77,8 @@ class _Pattern:
 class Lexicon:
     """Style is what entries of at least the threshold's weight cover, and no longer entry of less."""
 
-    reach = 2
-    """The word that is cut off, and as a rule one more by which it is known to begin no longer entry."""
+    reach = 3
+    """The word that is cut off, and as a rule one or two more by which it is known to begin no longer entry."""
 
     def __init__(
         self, name: str = "lexicon", entries: Entries | None = None, threshold: float | None = None
@@ -153,14 +153,13 @@ class Lexicon:
             # The window: all that entries which begin here may see.
             stop = bisect_left(places, start + LONGEST, at)
             growing = not ended and start + LONGEST > len(text)
-            for find in (self._phrase, self._matching):
+            for find, is_phrase in ((self._phrase, True), (self._matching, False)):
                 ends = find(plain, at, stop, growing)
                 if ends is None:
                     return matches, start
                 for end, weight in ends:
                     after = _AFTER.match(text, places[end - 1] + 1).end()
-                    rank = (end - at, find == self._phrase, weight)
-                    matches.append(_Match(start, after, rank))
+                    matches.append(_Match(start, after, (end - at, is_phrase, weight)))
         return matches, len(text)
 
     def _phrase(self, plain: str, at: int, stop: int, growing: bool) -> list[tuple[int, float]] | None:
@@ -233,7 +232,11 @@ def open_lexicon(name: str, threshold: float | None = None) -> Lexicon:
     """The lexicon called ``lexicon`` or ``lexicon:FILE``.
 
     Raises:
-        UserError: the file is no lexicon, or the threshold is not above 0 and at most 1.
+        UserError: there is no file or it is no lexicon, or the threshold is not above 0 and at most 1.
     """
-    file = name.partition(":")[2]
-    return Lexicon.from_file(Path(file), name, threshold) if file else Lexicon(name, None, threshold)
+    _, colon, file = name.partition(":")
+    if not colon:
+        return Lexicon(name, None, threshold)
+    if not file:
+        raise UserError(f"no boundary {name!r}", expected="lexicon, or lexicon:FILE with the name of a file")
+    return Lexicon.from_file(Path(file), name, threshold)

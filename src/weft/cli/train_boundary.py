@@ -28,6 +28,9 @@ BASE = Group("Base", sort_key=2)
 TRAINING = Group("Training (names as in transformers)", sort_key=3)
 RUN = Group("Run", sort_key=4)
 
+INTERRUPTED = 130
+"""The exit code that shells expect."""
+
 
 def train(
     *spans: Path,
@@ -152,15 +155,19 @@ def train(
         )
     from weft.boundary.training.train import train as train_boundary
 
-    with _bar(quiet) as advance:
-        result = train_boundary(
-            settings,
-            spans,
-            output,
-            overwrite=overwrite,
-            tell=(lambda _: None) if quiet else _say,
-            advance=advance,
-        )
+    try:
+        with _bar(quiet) as advance:
+            result = train_boundary(
+                settings,
+                spans,
+                output,
+                overwrite=overwrite,
+                tell=(lambda _: None) if quiet else _say,
+                advance=advance,
+            )
+    except KeyboardInterrupt:
+        _say("weft: interrupted; nothing was saved")
+        return INTERRUPTED
     _summary(result, spans)
     return 0
 

@@ -133,12 +133,12 @@ class SynthesisSettings(_Settings):
         return boundary.student_threshold if author is Author.STUDENT else boundary.teacher_threshold
 
     def boundary_of(self, author: Author) -> str:
-        """The boundary's name; ``auto`` is the oracle for the micro world, else the lexicon."""
+        """The boundary's name; ``auto`` is the author's predictor in the micro world, else the lexicon."""
         name = self.boundary.student if author is Author.STUDENT else self.boundary.teacher
         if name != "auto":
             return name
         micro = all(engine.name in MICRO for engine in self.engines.values())
-        return "oracle" if micro else "lexicon"
+        return f"micro:{author}" if micro else "lexicon"
 
     def deciding(self) -> dict[str, Any]:
         """What decides the text beside engines and sampling, as JSON values: a run that goes on must agree in

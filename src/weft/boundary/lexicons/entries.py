@@ -37,6 +37,8 @@ LONGEST = 64
 """Characters of the text that one phrase or pattern may see."""
 LONGEST_PHRASE = 40
 LONGEST_PATTERN = 400
+MOST_COUNTED = 10_000
+"""The product of all numbers in braces in a pattern: a repetition of repetitions takes that much memory."""
 SHIPPED = ("english", "chinese")
 EXTENDS: Mapping[str, tuple[str, ...]] = {
     "none": (),
@@ -50,7 +52,7 @@ _PATTERN = regex.compile(
     r"""(?: \(\?: | \((?![?*]) | [)|.]           # groups, alternatives, any character
       | \\[wWsSdD] | \\[pP]\{\^?[\w=]+\} | \\[^\w\s]  # kinds of characters, signs
       | \[\^?(?:\\.|[^\]\[\\])+\]                # sets
-      | (?:[?*+]|\{\d+(?:,\d*)?\})\??+(?![?*+{]) # repetitions, greedy or not, but not possessive
+      | (?:[?*+]|\{\d\d?(?:,(?:\d\d?)?)?\})\??+(?![?*+{]) # repetitions, greedy or not, but not possessive
       | [^\\^$\[\](){}?*+|.]                     # the character itself
     )+""",
     regex.VERBOSE,
@@ -78,9 +80,9 @@ class Entries:
 
 
 def lower(text: str) -> str:
-    """The text in lower case, character by character, so that no place moves."""
+    """The text in lower case, each character by itself: no place moves, and nothing hangs on neighbours."""
     lowered = text.lower()
-    if len(lowered) == len(text):
+    if len(lowered) == len(text) and "Σ" not in text:  # its lower case is another at the end of a word
         return lowered
     return "".join(small if len(small := character.lower()) == 1 else character for character in text)
 
@@ -184,7 +186,10 @@ def _phrase(key: str, place: str) -> str:
 
 def _pattern(key: str, place: str) -> str:
     expected = "groups, sets, \\w \\s \\d \\p{...} and repetitions; no looking around, anchors or references"
-    if not 0 < len(key) <= LONGEST_PATTERN or not _PATTERN.fullmatch(key, timeout=10):
+    braces = regex.findall(r"\{(\d+)(?:,(\d*))?\}", key)
+    counts = math.prod(max(1, int(most or least)) for least, most in braces)
+    sound = 0 < len(key) <= LONGEST_PATTERN and counts <= MOST_COUNTED
+    if not sound or not _PATTERN.fullmatch(key, timeout=10):
         raise UserError(
             f"a pattern that is not allowed: {key[:LONGEST_PATTERN]!r}", where=place, expected=expected
         )

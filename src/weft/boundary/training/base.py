@@ -59,7 +59,7 @@ def load_base(settings: TrainingSettings) -> tuple[PreTrainedModel, torch.dtype]
             remedy="choose a small base of such a kind; the predictor need not be of the writers' family",
         )
     with quiet():
-        model: PreTrainedModel = _loaded(
+        model, found = _loaded(
             AutoModelForTokenClassification,
             "base",
             settings,
@@ -67,6 +67,15 @@ def load_base(settings: TrainingSettings) -> tuple[PreTrainedModel, torch.dtype]
             use_safetensors=True,
             id2label=dict(NAMES),
             label2id={name: label for label, name in NAMES.items()},
+            output_loading_info=True,
+        )
+    body = model.base_model_prefix + "."
+    if missing := sorted(name for name in found["missing_keys"] if name.startswith(body)):
+        raise UserError(
+            f"its weights lack {len(missing):,} of the model's, such as {missing[0]}",
+            where=f"base {settings.model}",
+            expected="all weights but the head's",
+            remedy="check that the folder is complete and that config.json belongs to its weights",
         )
     stored = model.dtype
     model = model.float().eval()
@@ -97,15 +106,9 @@ def is_causal(model: PreTrainedModel) -> bool:
 
 
 def with_lora(model: PreTrainedModel, settings: TrainingSettings) -> Any:
-    """The model with trainable low-rank matrices beside all its linear layers; the head is trained whole.
+    """The model with trainable low-rank matrices beside all its linear layers; the head is trained whole."""
+    from peft import LoraConfig, TaskType, get_peft_model
 
-    Raises:
-        UserError: peft is missing.
-    """
-    try:
-        from peft import LoraConfig, TaskType, get_peft_model
-    except ImportError as error:
-        raise missing("peft", "--lora-rank") from error
     heads = [name for name, part in model.named_children() if name != model.base_model_prefix]
     heads = [name for name in heads if any(True for _ in model.get_submodule(name).parameters())]
     config = LoraConfig(
@@ -124,11 +127,6 @@ def merged(model: Any) -> PreTrainedModel:
     """The plain model: LoRA's matrices added to the weights they stand beside."""
     plain: PreTrainedModel = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     return plain
-
-
-def missing(package: str, what: str) -> UserError:
-    """What to do about a package that only training needs."""
-    return UserError(f"{what} needs {package}", expected=package, remedy="pip install 'weft[train]'")
 
 
 @contextmanager

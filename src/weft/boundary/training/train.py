@@ -25,7 +25,7 @@ import transformers
 
 from weft import __version__
 from weft.boundary.classifier.facts import FILE, Facts
-from weft.boundary.training.base import load_base, load_tokenizer, merged, missing, quiet, with_lora
+from weft.boundary.training.base import load_base, load_tokenizer, merged, quiet, with_lora
 from weft.boundary.training.examples import Examples, read_examples
 from weft.boundary.training.scores import Advance, Scores, Tell
 from weft.boundary.training.settings import TrainingSettings
@@ -68,8 +68,13 @@ def train(
         UserError: the base, a file or the output cannot be used, or a package is missing.
         RunError: the loss is no number any more, or memory or the disk is full.
     """
-    if find_spec("accelerate") is None:
-        raise missing("accelerate", "training")
+    for package in ("accelerate", "peft") if settings.lora_rank else ("accelerate",):
+        if find_spec(package) is None:
+            raise UserError(
+                f"this training needs {package}",
+                where="weft boundary train",
+                remedy="pip install 'weft[train]'",
+            )
     from weft.boundary.training.loop import run
 
     place = output.resolve()
