@@ -26,11 +26,12 @@ from transformers import (
     RobertaForTokenClassification,
 )
 
+from weft.boundary.classifier.causal import is_causal
 from weft.boundary.classifier.facts import Facts
 from weft.boundary.classifier.reading import spelled
 from weft.boundary.measuring.matching import Matches, boundary_matches
 from weft.boundary.spans import Annotation, AnnotationStatus, Range, labels, read_annotations
-from weft.boundary.training.base import is_causal, load_base, merged, with_lora
+from weft.boundary.training.base import load_base, merged, with_lora
 from weft.boundary.training.examples import IGNORED, Example, read_examples, windows_of
 from weft.boundary.training.loop import Collator, Loss, measured
 from weft.boundary.training.settings import TrainingSettings

@@ -41,7 +41,7 @@ _SPACES = regex.compile(r"\s+")
 _AFTER = regex.compile(r"\s{0,2}[,.;:!?…，。；：！？、—-]{0,8}")
 _AFTER_MOST = 10
 _BEFORE = LONGEST + _AFTER_MOST + 1
-"""Characters of the text before a proposal that can matter: one entry, its punctuation, a letter before it."""
+"""Characters before a proposal that can matter: one entry, its punctuation, a letter before it."""
 _END = ""
 """The key of a phrase's weight in the tree; its other keys are single characters."""
 
@@ -78,7 +78,7 @@ class Lexicon:
     """Style is what entries of at least the threshold's weight cover, and no longer entry of less."""
 
     reach = 3
-    """The word that is cut off, and as a rule one or two more by which it is known to begin no longer entry."""
+    """The word that is cut off, and as a rule one or two more by which no longer entry begins there."""
 
     def __init__(
         self, name: str = "lexicon", entries: Entries | None = None, threshold: float | None = None

@@ -6,11 +6,15 @@ The same for a model in this process and for one behind a server, whose folder h
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from transformers import AutoTokenizer, GenerationConfig
+from transformers.utils import logging
 
 from weft.chat import ChatTemplate
 from weft.engines.settings import EngineSettings
@@ -76,7 +80,10 @@ def loaded(kind: Any, what: str, settings: EngineSettings, folder: str, **option
         UserError: it cannot be loaded.
     """
     try:
-        return kind.from_pretrained(folder, revision=settings.revision, trust_remote_code=False, **options)
+        with no_bars_of_weights():
+            return kind.from_pretrained(
+                folder, revision=settings.revision, trust_remote_code=False, **options
+            )
     except Exception as error:  # a folder may hold anything, and each part of it fails in its own way
         here = "check that the folder is complete; pickled weights (.bin) are not loaded"
         hub = "check the name; private models need HF_TOKEN, and HF_HUB_OFFLINE keeps from downloading"
@@ -93,6 +100,20 @@ def loaded(kind: Any, what: str, settings: EngineSettings, folder: str, **option
             else "a hub id or folder with tokenizer.json and a chat template",
             remedy=here if Path(folder).is_dir() else hub,
         ) from error
+
+
+@contextmanager
+def no_bars_of_weights() -> Iterator[None]:
+    """Without transformers' bars of loading weights; downloads keep theirs."""
+    shown, downloads = logging.is_progress_bar_enabled(), not are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def first_line(error: Exception) -> str:

@@ -40,7 +40,6 @@ def load_local(settings: EngineSettings, folder: str, *, date: datetime.date) ->
     dtype: Any = settings.dtype
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
-    transformers.logging.disable_progress_bar()  # of loading weights; downloads keep theirs
     model = loaded(AutoModelForCausalLM, "model", settings, folder, dtype=dtype, use_safetensors=True)
     if model.config._attn_implementation not in ("sdpa", "eager"):
         model.set_attn_implementation("eager")

@@ -1,7 +1,6 @@
 """The base of a classifier: a causal language model with a fresh head of two labels, with LoRA or without.
 
-A base whose labels would depend on later tokens is refused by what it does, not by its name: one later token
-is changed, and nothing before it may move.
+A base whose labels would depend on later tokens is refused by what it does, not by its name.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
 from transformers import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoConfig,
@@ -23,9 +21,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from weft.boundary.classifier.causal import is_causal
 from weft.boundary.training.examples import NAMES
 from weft.boundary.training.settings import TrainingSettings
-from weft.engines.language import loaded
+from weft.engines.language import loaded, no_bars_of_weights
 from weft.engines.opening import model_folder
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
@@ -93,18 +92,6 @@ def load_base(settings: TrainingSettings) -> tuple[PreTrainedModel, torch.dtype]
     return model, stored
 
 
-@torch.inference_mode()
-def is_causal(model: PreTrainedModel) -> bool:
-    """Whether labels stay what they are when later tokens change."""
-    size = model.config.get_text_config().vocab_size
-    ids = torch.arange(8, device=model.device).remainder(size).unsqueeze(0)
-    other = ids.clone()
-    other[:, -1] = (other[:, -1] + size // 2) % size
-    ones = torch.ones_like(ids)
-    before, after = (model(input_ids=i, attention_mask=ones).logits[:, :-1] for i in (ids, other))
-    return bool(torch.allclose(before, after, rtol=1e-4, atol=1e-5))
-
-
 def with_lora(model: PreTrainedModel, settings: TrainingSettings) -> Any:
     """The model with trainable low-rank matrices beside all its linear layers; the head is trained whole."""
     from peft import LoraConfig, TaskType, get_peft_model
@@ -137,21 +124,14 @@ def quiet() -> Iterator[None]:
     is no news for users.
     """
     level = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    downloads = not are_progress_bars_disabled()
     transformers.logging.set_verbosity(logging.ERROR)
-    transformers.logging.disable_progress_bar()
-    if downloads:
-        enable_progress_bars()
     try:
-        with warnings.catch_warnings():
+        with no_bars_of_weights(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")
             yield
     finally:
         transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
 
 
 def _loaded(kind: Any, what: str, settings: TrainingSettings, **options: Any) -> Any:
