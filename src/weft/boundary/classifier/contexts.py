@@ -26,6 +26,11 @@ from weft.engines.slots import STEP, Layout, Masks, SlotCache
 
 READ_TOKENS = 4096
 """Most tokens, padding included, that one pass reads."""
+PASS_TOKENS = 32
+"""On a processor: what one more pass costs beside its tokens, in tokens that take as long. From 16 to 64 were
+measured to serve alike."""
+GPU_PASS_TOKENS = 512
+"""On a GPU, where a pass of so few waits for weights, not for arithmetic; not measured."""
 LENGTH_STEP = 32
 """The attended length is rounded up to this, so that few tensor shapes occur."""
 
@@ -64,6 +69,7 @@ class Contexts:
         """
         self._model, self._masks, self.window = model, masks, window
         self._device = model.device
+        self._pass_tokens = PASS_TOKENS if self._device.type == "cpu" else GPU_PASS_TOKENS
         config = model.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -93,7 +99,8 @@ class Contexts:
         contexts = [self._continued(name, ids) for name, ids, _ in texts]
         while unread := [context for context in contexts if len(context.style) < len(context.ids)]:
             try:
-                for batch in _batches([self._piece(context) for context in unread[: self._most]]):
+                pieces = [self._piece(context) for context in unread[: self._most]]
+                for batch in _batches(pieces, self._pass_tokens):
                     self._read(batch)
             except torch.OutOfMemoryError:
                 if self._most == 1:
@@ -181,11 +188,14 @@ class Contexts:
             piece.context.style.extend(style[T - len(piece.ids) + piece.first :])
 
 
-def _batches(pieces: list[_Piece]) -> list[list[_Piece]]:
-    """Pieces of similar length together, so that little is padding."""
+def _batches(pieces: list[_Piece], pass_tokens: int) -> list[list[_Piece]]:
+    """Pieces of similar length together; a new pass where padding all shorter ones would cost more."""
     batches: list[list[_Piece]] = []
-    for piece in sorted(pieces, key=lambda piece: -len(piece.ids)):
-        if batches and len(batches[-1][0].ids) * (len(batches[-1]) + 1) <= READ_TOKENS:
+    ordered = sorted(pieces, key=lambda piece: -len(piece.ids))
+    for number, piece in enumerate(ordered):
+        longest = len(batches[-1][0].ids) if batches else 0
+        padding = (longest - len(piece.ids)) * (len(ordered) - number)
+        if batches and padding <= pass_tokens and longest * (len(batches[-1]) + 1) <= READ_TOKENS:
             batches[-1].append(piece)
         else:
             batches.append([piece])
