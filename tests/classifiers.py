@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
 
 from weft.boundary.classifier.facts import Facts
+from weft.engines.language import no_bars_of_weights
 from weft.micro import model_path
 
 
@@ -36,7 +37,8 @@ def save_classifier(
         for parameter in model.parameters():  # so that labels depend on what stands far before
             if parameter.ndim > 1:
                 parameter.mul_(3.0)
-    model.save_pretrained(folder)
+    with no_bars_of_weights():
+        model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(model_path("student")).save_pretrained(folder)
     if window is not None:
         Facts(window=window).write(folder)

@@ -95,7 +95,7 @@ def test_messages_name_what_it_is(path: Path) -> None:
 
 def test_only_its_own_kind_is_overwritten(path: Path) -> None:
     path.write_text('{"question": "mine"}\n')
-    with pytest.raises(UserError, match="not one that Weft wrote"):
+    with pytest.raises(UserError, match="does not hold what `weft boundary annotate` writes"):
         open_store(path, overwrite=True)
     assert path.read_text() == '{"question": "mine"}\n'
 

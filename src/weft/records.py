@@ -276,6 +276,8 @@ class Trace:
         Raises:
             ValueError: the row is of another schema version, or a column is missing or of a wrong type.
         """
+        if missing := [name for name in ("prompt", "completion", "spans", "usage") if name not in row]:
+            raise ValueError(f"not a trace: it has no column {missing[0]!r}")
         if row.get("schema") != SCHEMA_VERSION:
             raise ValueError(f"schema version {row.get('schema')!r}, this Weft reads {SCHEMA_VERSION}")
         try:

@@ -97,6 +97,8 @@ class Annotation:
         Raises:
             ValueError: it is of another version, a column is missing or wrong, or spans do not fit the text.
         """
+        if "completion" in row:
+            raise ValueError("a trace, not an annotation of one")
         if row.get("schema") != SPANS_VERSION:
             raise ValueError(f"schema version {row.get('schema')!r}, this Weft reads {SPANS_VERSION}")
         try:
@@ -104,14 +106,14 @@ class Annotation:
                 id=_text(row, "id"),
                 trace=_text(row, "trace"),
                 group=_text(row, "group"),
-                start=int(row["start"]),
+                start=_int(row["start"]),
                 text=_text(row, "text"),
-                style=tuple((int(start), int(end)) for start, end in row["style"]),
-                number=int(row["number"]),
+                style=tuple((_int(start), _int(end)) for start, end in row["style"]),
+                number=_int(row["number"]),
                 status=AnnotationStatus(row["status"]),
                 reason=_text(row, "reason") or None,
                 annotator=_text(row, "annotator"),
-                answers=tuple(row["answers"]),
+                answers=_texts(row["answers"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a row of spans: {type(error).__name__}: {error}") from error
@@ -132,6 +134,18 @@ SPANS = Kind(
     again=AnnotationStatus.ENGINE_ERROR,
 )
 """For a store of annotations; see :class:`weft.store.rows.RowStore`."""
+
+
+def _int(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no whole number")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError("answers are no list of texts")
+    return tuple(values)
 
 
 def _text(row: Mapping[str, Any], column: str) -> str:
@@ -159,12 +173,16 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
     Raises:
         UserError: there is no such file, or a line is no complete annotation.
     """
+    ids: set[int] = set()  # by hash: a file may hold a million
     for where, row in read_lines(path, "spans, as `weft boundary annotate` writes them"):
         try:
             annotation = Annotation.from_row(row)
         except (ValueError, AttributeError) as error:
             raise UserError(
-                str(error), where=where, expected="a row that Weft wrote", remedy="remove this line"
+                str(error),
+                where=where,
+                expected="spans, as `weft boundary annotate` writes them",
+                remedy="remove this line, or name a file of spans",
             ) from error
         if annotation.status is not AnnotationStatus.COMPLETE:
             raise UserError(
@@ -172,6 +190,11 @@ def read_annotations(path: Path) -> Iterator[Annotation]:
                 where=where,
                 remedy="name the file of the complete ones, without .rejected",
             )
+        if hash(annotation.id) in ids:
+            raise UserError(
+                f"the annotation {annotation.id} is there twice", where=where, remedy="remove this line"
+            )
+        ids.add(hash(annotation.id))
         yield annotation
 
 

@@ -135,8 +135,12 @@ def _heading(console: Console, found: Evaluation) -> None:
     console.print(Text(visible(f"{found.boundary} on {truth.file}"), style="bold"))
     part = {
         "all": "",
-        "validation": ", held out in its training, which chose among checkpoints by them",
-        "train": ", which it was trained on: no measure of what it does on others",
+        "validation": ", held out in its training, which chose among checkpoints by them"
+        if truth.trained_on
+        else ", of prompts that its training would have held out",
+        "train": ", which it was trained on: no measure of what it does on others"
+        if truth.trained_on
+        else ", of prompts that its training would have learned from",
     }[truth.part]
     said = f"{_number(figures.texts, 'text')} of {_number(figures.groups, 'prompt')}{part}"
     said += f"; {_number(figures.tokens, 'token')} ({found.units}). "
@@ -146,6 +150,10 @@ def _heading(console: Console, found: Evaluation) -> None:
     else:
         said += "One prompt alone gives no intervals."
     console.print(Text(visible(said)))
+    if truth.part == "all" and truth.may_hold_trained:
+        warning = "It was trained on another file of spans, which may hold some of these texts; "
+        warning += "--split validation takes only prompts that it cannot have learned from."
+        console.print(Text(warning, style="yellow"))
     for kind, scores in (("style", figures.style), ("capability", figures.capability)):
         if not scores.recall.n:
             console.print(Text(f"The truth holds no {kind}: little can be said of it.", style="yellow"))

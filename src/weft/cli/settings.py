@@ -1,4 +1,7 @@
-"""Settings from a YAML file and flags, checked together."""
+"""Settings from a YAML file and flags, checked together.
+
+:func:`read_settings` is for `weft synth`, :func:`read_as` for any other command's model of settings.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from weft.errors import UserError
 from weft.synthesis.settings import SynthesisSettings
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_settings(config: Path | None, given: Mapping[str, Any]) -> SynthesisSettings:
@@ -34,7 +39,36 @@ def read_settings(config: Path | None, given: Mapping[str, Any]) -> SynthesisSet
         raise _refusal(error, config, given) from error
 
 
-def _read(config: Path) -> dict[str, Any]:
+def read_as(
+    model: type[Model],
+    config: Path | None,
+    given: Mapping[str, Any],
+    *,
+    flags: Mapping[str, str],
+    wanted: Mapping[str, str],
+    example: str,
+) -> Model:
+    """As :func:`read_settings`, for another model of settings.
+
+    Args:
+        flags: those whose names do not follow from their settings'.
+        wanted: settings that must be given, and how.
+        example: a line that a file might hold.
+
+    Raises:
+        UserError: the file cannot be read, or a setting is missing, unknown or wrong.
+    """
+    settings = _merged(_read(config, example) if config else {}, given)
+    for name, how in wanted.items():
+        if not settings.get(name):
+            raise UserError(f"no {name}", where=str(config or "the command line"), remedy=f"give one: {how}")
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise _refusal(error, config, given, model, flags) from error
+
+
+def _read(config: Path, example: str = "strategy: tessy") -> dict[str, Any]:
     try:
         data = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -44,9 +78,7 @@ def _read(config: Path) -> dict[str, Any]:
         place = f"{config}:{mark.line + 1}" if mark else str(config)
         raise UserError(f"not valid YAML: {getattr(error, 'problem', error)}", where=place) from error
     if not isinstance(data, dict):
-        raise UserError(
-            "not a mapping of settings", where=str(config), expected="lines such as `strategy: tessy`"
-        )
+        raise UserError("not a mapping of settings", where=str(config), expected=f"lines such as `{example}`")
     # A section whose lines are all commented out reads as null: it is not given.
     return {name: value for name, value in data.items() if value is not None}
 
@@ -87,7 +119,9 @@ FLAGS = {
 """Flags whose names do not follow from their settings'."""
 
 
-def _flag(path: Sequence[int | str], given: Mapping[str, Any]) -> str | None:
+def _flag(
+    path: Sequence[int | str], given: Mapping[str, Any], flags: Mapping[str, str] = FLAGS
+) -> str | None:
     """The flag that gave the value at ``path``; ``None`` if none did."""
     value: Any = given
     for part in path:
@@ -96,27 +130,33 @@ def _flag(path: Sequence[int | str], given: Mapping[str, Any]) -> str | None:
         value = value.get(part)
     if value is None or not path or (isinstance(value, Mapping) and len(path) == 1):
         return None
-    group, *rest = map(str, path[:2])
+    group, *rest = (str(part) for part in path[:2] if isinstance(part, str))
     name = "-".join([group.removesuffix("sampling").rstrip("_"), *rest]).strip("-").replace("_", "-")
     name = name.removesuffix("-name").replace("template-arguments", "template-args")
-    return FLAGS.get(".".join([group, *rest]), f"--{name}")
+    return flags.get(".".join([group, *rest]), f"--{name}")
 
 
-def _refusal(error: ValidationError, config: Path | None, given: Mapping[str, Any]) -> UserError:
+def _refusal(
+    error: ValidationError,
+    config: Path | None,
+    given: Mapping[str, Any],
+    model: type[BaseModel] = SynthesisSettings,
+    names: Mapping[str, str] = FLAGS,
+) -> UserError:
     """All that is wrong, one line each: the flag's name where a flag gave the value, else the setting's."""
-    flags = [_flag(item["loc"], given) for item in error.errors()]
+    flags = [_flag(item["loc"], given, names) for item in error.errors()]
     files = [str(config)] if config and not all(flags) else []
     where = files + ["the command line"] * (any(flags) or not files)
-    return UserError(_said(error, flags), where=" and ".join(where))
+    return UserError(_said(error, flags, model), where=" and ".join(where))
 
 
-def _said(error: ValidationError, flags: Sequence[str | None]) -> str:
+def _said(error: ValidationError, flags: Sequence[str | None], root: type[BaseModel]) -> str:
     """One line for each item, with the nearest known name for an unknown one."""
     lines = []
     for item, flag in zip(error.errors(), flags, strict=True):
         name = ".".join(str(part) for part in item["loc"]) or "settings"
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _known(item["loc"][:-1]), n=1)
+            near = difflib.get_close_matches(str(item["loc"][-1]), _known(item["loc"][:-1], root), n=1)
             lines.append(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
         else:
             message = item["msg"].removeprefix("Value error, ")
@@ -127,8 +167,8 @@ def _said(error: ValidationError, flags: Sequence[str | None]) -> str:
     return "\n  ".join(lines)
 
 
-def _known(path: tuple[int | str, ...]) -> list[str]:
-    model: Any = SynthesisSettings
+def _known(path: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
+    model: Any = root
     for part in path:
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]

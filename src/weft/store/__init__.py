@@ -11,7 +11,7 @@
 """
 
 from weft.store.manifest import MANIFEST_VERSION, Manifest, Run, differences, manifest_path, read_manifest
-from weft.store.output import check_output, rejected_path
+from weft.store.output import check_output, check_source, rejected_path
 from weft.store.rows import Kind, RowStore, read_rows
 from weft.store.traces import TraceStore, read_traces
 
@@ -23,6 +23,7 @@ __all__ = [
     "Run",
     "TraceStore",
     "check_output",
+    "check_source",
     "differences",
     "manifest_path",
     "read_manifest",

@@ -37,7 +37,7 @@ def read_lines(path: Path, expected: str) -> Iterator[tuple[str, Mapping[str, An
                 )
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     "not valid JSON", where=where, expected=expected, remedy="remove this line"
                 ) from error

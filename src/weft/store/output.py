@@ -11,6 +11,7 @@ from pathlib import Path
 
 from weft.errors import UserError
 from weft.store.files import writing
+from weft.store.manifest import manifest_path
 
 try:
     import fcntl
@@ -47,6 +48,23 @@ def check_output(path: Path, name: str = "trace") -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def check_source(output: Path, source: Path, holds: str) -> None:
+    """Find out whether a run that reads ``source`` may write to ``output``: no file may be both.
+
+    Raises:
+        UserError: it may not.
+    """
+    for path in (output, rejected_path(output), manifest_path(output)):
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UserError(
+                f"the output is the file of the {holds}"
+                if path == output
+                else f"the output would write to the file of the {holds}, {source.name}",
+                where=str(output),
+                remedy="choose another output",
+            )
 
 
 def check_name(path: Path, name: str) -> None:

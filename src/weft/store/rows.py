@@ -95,7 +95,10 @@ class Kind(Generic[R, S]):
         """What to say of a line that is none."""
         a = "an" if self.name[0] in "aeiou" else "a"
         return UserError(
-            said, where=where, expected=f"{a} {self.name} that Weft wrote", remedy="remove this line"
+            said,
+            where=where,
+            expected=f"{a} {self.name} that Weft wrote",
+            remedy="remove this line, or name another file",
         )
 
 
@@ -252,16 +255,19 @@ class RowStore(Generic[R, S]):
             os.close(self._files.popitem()[1])
 
     def _check_ours(self) -> None:
-        """A file is only overwritten if Weft wrote it: it has a manifest, or its first line is a record."""
-        path = self._paths[True]
-        if manifest_path(path).exists() or not path.stat().st_size:
-            return
-        with path.open("rb") as file:
+        """Files are only overwritten if Weft wrote such records: then their first lines are some, or torn."""
+        for path in self._paths.values():
+            if not path.exists():
+                continue
+            with path.open("rb") as file:
+                line = file.readline()
+            if not line or (not line.endswith(b"\n") and manifest_path(self._paths[True]).exists()):
+                continue
             try:
-                self.kind.from_row(json.loads(file.readline()))
-            except (ValueError, AttributeError) as error:
+                self.kind.from_row(json.loads(line))
+            except (ValueError, AttributeError, RecursionError) as error:
                 raise UserError(
-                    "this file is not one that Weft wrote; it is not overwritten",
+                    f"this file does not hold what `{self.kind.maker}` writes; it is not overwritten",
                     where=str(path),
                     remedy="choose another output",
                 ) from error

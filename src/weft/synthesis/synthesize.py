@@ -14,10 +14,9 @@ import weft
 from weft.boundary.opening import open_boundary
 from weft.engines.base import Engine
 from weft.engines.opening import open_engine
-from weft.errors import UserError
 from weft.prompts import PromptSource
 from weft.records import Author, Provenance, Status
-from weft.store import Manifest, TraceStore, check_output, read_manifest
+from weft.store import Manifest, TraceStore, check_output, check_source, read_manifest
 from weft.synthesis.cooperate import Cooperation
 from weft.synthesis.facts import engine_facts, engine_notes
 from weft.synthesis.run import Observer, Silence, Synthesis
@@ -59,10 +58,7 @@ async def _synthesize(
         )
         for author in (Author if settings.strategy is Strategy.TESSY else ())
     }
-    if output.exists() and Path(prompts.name).exists() and output.samefile(prompts.name):
-        raise UserError(
-            "the output is the file of the prompts", where=str(output), remedy="choose another output"
-        )
+    check_source(output, Path(prompts.name), "prompts")
     created = None if overwrite else read_manifest(output)
     today = datetime.datetime.now(datetime.UTC).date()
     date = datetime.date.fromisoformat(created.date) if created else today

@@ -34,7 +34,7 @@ from weft.engines.base import Engine
 from weft.engines.opening import open_engine
 from weft.errors import UserError
 from weft.records import Author, Message, Sampling, Status, Trace
-from weft.store import Manifest, RowStore, check_output, read_manifest, read_traces
+from weft.store import Manifest, RowStore, check_output, check_source, read_manifest, read_traces
 from weft.synthesis.cooperate import Cooperation, Draft, Plan
 from weft.synthesis.facts import engine_facts, engine_notes
 from weft.synthesis.pool import ErrorShare, side_by_side
@@ -104,10 +104,7 @@ async def _annotate(
     settings: AnnotationSettings, traces: Path, output: Path, overwrite: bool, observer: Observer
 ) -> bool:
     check_output(output, SPANS.name)
-    if output.exists() and traces.exists() and output.samefile(traces):
-        raise UserError(
-            "the output is the file of the traces", where=str(output), remedy="choose another output"
-        )
+    check_source(output, traces, "traces")
     counted = count_windows(settings, traces)
     if not counted.windows:
         raise UserError(
@@ -294,6 +291,12 @@ class _Run:
 
     async def _ask(self, job: Annotation) -> Annotation:
         """Ask for one window, and once more if the answer cannot be used."""
+        if not _is_unicode(job.text):
+            return replace(
+                job,
+                status=AnnotationStatus.NO_ANSWER,
+                reason="the text holds half a character (a lone surrogate); no model can read it",
+            )
         question = first_question(self._settings.template, job.text)
         draft = await self._models.write(job.id, ALONE, question)
         first = _answered(job, draft)
@@ -308,6 +311,14 @@ class _Run:
             # The first answer says more about the window than that there was no room to ask again.
             return first
         return _answered(first, draft)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_final(annotation: Annotation) -> bool:

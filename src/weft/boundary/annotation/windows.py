@@ -26,7 +26,7 @@ LONGEST_WORD = 64
 _WIDE = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _WORD = regex.compile(
     # A wide character with the punctuation after it, or a run of anything else.
-    rf"(?P<wide>[{_WIDE}][^\s\p{{L}}\p{{N}}\p{{Ps}}\p{{Pi}}]*)|[^\s{_WIDE}]{{1,{LONGEST_WORD}}}\p{{M}}*"
+    rf"(?P<wide>[{_WIDE}][^\s\p{{L}}\p{{N}}\p{{Ps}}\p{{Pi}}]*)|[^\s{_WIDE}]{{1,{LONGEST_WORD}}}\p{{M}}{{0,16}}"
 )
 _SENTENCE_END = regex.compile(
     r"""[.!?…]+["'”’)\]*]*\s+"""  # English: white space follows

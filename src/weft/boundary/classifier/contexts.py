@@ -83,6 +83,8 @@ class Contexts:
         self._cache = SlotCache()
         self._slots = 0
         self._free: list[int] = []
+        self._reading: set[int] = set()
+        """The contexts (by ``id``) that the pass at hand reads: they keep their slots."""
         self._texts: dict[str, _Context] = {}
         """The one that was read longest ago comes first."""
 
@@ -99,7 +101,9 @@ class Contexts:
         contexts = [self._continued(name, ids) for name, ids, _ in texts]
         while unread := [context for context in contexts if len(context.style) < len(context.ids)]:
             try:
-                pieces = [self._piece(context) for context in unread[: self._most]]
+                now = unread[: self._most]
+                self._reading = {id(context) for context in now}
+                pieces = [self._piece(context) for context in now]
                 for batch in _batches(pieces, self._pass_tokens):
                     self._read(batch)
             except torch.OutOfMemoryError:
@@ -147,7 +151,8 @@ class Contexts:
         if self._free:
             return self._free.pop()
         if self._slots == self._most:
-            oldest = next(context for context in self._texts.values() if context.slot is not None)
+            held = (context for context in self._texts.values() if context.slot is not None)
+            oldest = next(context for context in held if id(context) not in self._reading)
             assert oldest.slot is not None
             slot, oldest.slot = oldest.slot, None
             return slot

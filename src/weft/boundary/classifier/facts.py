@@ -48,9 +48,10 @@ class Facts:
             row = json.loads(file.read_text(encoding="utf-8"))
             facts = cls(**row)
             sound = isinstance(facts.window, int) and facts.window > 0 and 0 < facts.threshold < 1
+            sound = sound and isinstance(facts.training, dict)
             if facts.schema != FACTS_VERSION or not sound:
                 raise ValueError(f"version {facts.schema}, window {facts.window}, {facts.threshold=}")
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UserError(
                 f"not what `weft boundary train` writes: {error}",
                 where=str(file),

@@ -26,8 +26,8 @@ from weft.vocabulary import TokenizerVocabulary
 
 PROCESSOR_MEMORY = 4 << 30
 """Bytes for keys and values on a processor."""
-GPU_SHARE = 0.4
-"""Share of a GPU's free memory for them."""
+GPU_SHARE = 0.2
+"""Share of a GPU's free memory for them; each author may have a classifier of its own."""
 STYLE_NAMES, CAPABILITY_NAMES = ("style", "label_1"), ("capability", "label_0")
 CHECK_TOKENS = 24
 CHECK_EXACT, CHECK_HALF = 1e-3, 0.05
@@ -145,6 +145,8 @@ def _memory(device: str) -> int:
 @torch.inference_mode()
 def _check_causal(model: Any, contexts: Contexts, where: str) -> None:
     """Refuse a model whose labels depend on later tokens, or on whether a cache was used."""
+    if not bool(labels_alone(model, list(range(8))).isfinite().all()):
+        raise UserError("its labels are not numbers (NaN or infinite)", where=where, remedy="train it again")
     if not is_causal(model):
         raise UserError(
             f"{type(model).__name__} reads ahead: its labels change with later tokens",

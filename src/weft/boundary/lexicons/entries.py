@@ -117,7 +117,7 @@ def _parsed(data: bytes, where: str) -> tuple[Entries, str]:
     """The entries of a file and what it extends."""
     try:
         root = yaml.compose(data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}:{mark.line + 1}" if mark else where
         said = getattr(error, "problem", None) or str(error)

@@ -34,6 +34,10 @@ class Truth:
     part: Part | Literal["all"]
     """Which of its groups these texts are from."""
     texts: tuple[Annotation, ...]
+    trained_on: bool = False
+    """Whether the boundary was trained on this very file."""
+    may_hold_trained: bool = False
+    """Whether it was trained on another file of spans, which may share texts with this one."""
 
     @property
     def groups(self) -> int:
@@ -63,8 +67,8 @@ def read_truth(
     """
     sha256 = sha256 or digest(file)
     held_out = _split_of_training(training or {})
+    trained = held_out is not None and sha256 in _trained_on(training or {})
     if split == "auto":
-        trained = held_out is not None and sha256 in _trained_on(training or {})
         part: Part | Literal["all"] = "validation" if trained else "all"
     else:
         part = split
@@ -88,7 +92,8 @@ def read_truth(
             where=str(file),
             remedy="--split all takes all texts" if part != "all" else "",
         )
-    return Truth(str(file), sha256, part, texts)
+    other = held_out is not None and not trained and labels == "spans"
+    return Truth(str(file), sha256, part, texts, trained_on=trained, may_hold_trained=other)
 
 
 def _check_kind(file: Path, labels: Labels) -> None:
