@@ -27,6 +27,8 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
         "import weft.synthesis, weft.prompts, weft.store, weft.chat, weft.micro, weft.engines.scripted",
         "from weft.cli.main import main; assert main(['--help']) == 0",
         "from weft.cli.main import main; assert main(['synth', '--help']) == 0",
+        "from weft.cli.main import main; assert main(['align', '--help']) == 0",
+        "import weft.preference",
     ],
 )
 def test_neither_torch_nor_transformers_is_loaded_before_a_model_is(code: str) -> None:

@@ -169,17 +169,28 @@ def test_ids_are_those_of_prompt_and_sample(whole: dict[str, str]) -> None:
 
 
 def kill_again_and_again(path: Path) -> None:
-    """Kill 50 runs, each at some moment; print how many, and how much was on disk each time."""
+    """Kill 50 runs, each when it has written some more or soon after; print how many, and how much was on
+    disk each time. However slow the machine is, they are killed while they write."""
     rng, kills, sizes = random.Random(7), 0, []
+
+    def size() -> int:
+        return path.stat().st_size if path.exists() else 0
+
     while kills < 50:
-        child = os.fork()
+        enough, child = size() + rng.randrange(1_500), os.fork()
         if child == 0:
             go(path, concurrency=4, seconds=0.0002)
             os._exit(0)
-        time.sleep(rng.random() * 0.12)
+        while size() < enough and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.0005)
+        time.sleep(rng.random() * 0.002)
         os.kill(child, signal.SIGKILL)
-        kills += os.waitpid(child, 0)[1] == signal.SIGKILL
-        sizes.append(path.stat().st_size if path.exists() else 0)
+        if os.waitpid(child, 0)[1] == signal.SIGKILL:
+            kills += 1
+            sizes.append(size())
+        else:  # it had finished: begin again
+            for file in path.parent.glob(f"{path.stem}.*"):
+                file.unlink()
     sys.stdout.write(json.dumps([kills, sizes]))
 
 

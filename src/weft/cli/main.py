@@ -20,6 +20,7 @@ COMMANDS = {
         "weft.cli.boundary:app",
         "Where the pen changes hands: annotate, train and measure predictors.",
     ),
+    "align": ("weft.cli.align:align", "Train on preference pairs, cut to what decides them."),
     "show": ("weft.cli.show:show", "Print traces, each author in its own colour."),
     "demo": ("weft.cli.demo:demo", "Run the whole job on the embedded micro world."),
     "micro": ("weft.cli.micro:app", "The embedded micro world: prompts for it, and what its models score."),

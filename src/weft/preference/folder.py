@@ -1,0 +1,126 @@
+"""The folder of one alignment run: what it holds, whether a run may go on in it, and from where.
+
+::
+
+    OUTPUT/
+      align.manifest.json    settings, data and versions; written before training, finished after it
+      checkpoints/           transformers' checkpoints
+      README.md, weights, tokenizer    once it is done
+
+Invariants
+    - A run goes on only where everything that decides the weights is as before.
+    - Nothing but the folder of such a run is ever replaced.
+    - The folder is called finished only when all that belongs to it has been written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from weft import __version__
+from weft.errors import UserError
+from weft.store.files import replace_file, writing
+from weft.store.manifest import Manifest, Run, differences, manifest_path, read_manifest, utc_now
+
+CHECKPOINTS = "checkpoints"
+_NAME = "align"
+_FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier run left."""
+
+    manifest: Manifest
+    checkpoint: Path | None
+    """The last complete one."""
+    finished: bool
+
+
+def check_folder(output: Path, *, overwrite: bool) -> Manifest | None:
+    """The manifest that is there, if a run may go on; ``None`` for a new folder, or to start again.
+
+    Raises:
+        UserError: the folder holds something else.
+    """
+    if not output.exists() or (output.is_dir() and not any(path.is_file() for path in output.rglob("*"))):
+        return None  # empty folders are what a run leaves that was stopped before its first step
+    if not output.is_dir():
+        raise UserError("is a file", where=str(output), expected="a folder", remedy="choose another --output")
+    if not manifest_path(output / _NAME).is_file():
+        # --overwrite shall not cost anybody a folder of something else.
+        raise UserError(
+            "the folder holds something else",
+            where=str(output),
+            expected="a new folder, or one of an earlier run of weft align",
+            remedy="choose another --output",
+        )
+    return None if overwrite else read_manifest(output / _NAME)
+
+
+def compare(output: Path, manifest: Manifest, deciding: Mapping[str, Any]) -> Earlier:
+    """What the earlier run left, if it was the same one.
+
+    Args:
+        deciding: everything that decides the weights.
+
+    Raises:
+        UserError: it was made with other settings or of other data; all differences are named.
+    """
+    now = json.loads(json.dumps(deciding))
+    if found := differences(manifest.settings, now):
+        raise UserError(
+            "the folder holds a run with other settings:\n  " + "\n  ".join(found),
+            where=str(output),
+            remedy="give the same settings, choose another --output, or --overwrite",
+        )
+    finished = bool(manifest.runs) and bool((manifest.runs[-1].info or {}).get(_FINISHED))
+    return Earlier(manifest, last_checkpoint(output / CHECKPOINTS), finished)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that was written to its end: its state comes last."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        try:
+            step = int(path.name.removeprefix("checkpoint-"))
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        found.append((step, path))
+    return max(found)[1] if found else None
+
+
+def begin(
+    output: Path, earlier: Earlier | None, deciding: Mapping[str, Any], info: Mapping[str, Any]
+) -> Manifest:
+    """Write the manifest of a run that begins; what an earlier, other one left is gone.
+
+    Args:
+        info: facts that are recorded and not compared.
+    """
+    manifest = Manifest.create(__version__, deciding, info) if earlier is None else earlier.manifest
+    manifest = replace(manifest, runs=(*manifest.runs, Run(utc_now(), __version__)))
+    with writing(output):
+        if earlier is None and output.exists():
+            shutil.rmtree(output)
+        output.mkdir(parents=True, exist_ok=True)
+        _write(output, manifest)
+    return manifest
+
+
+def finish(output: Path, manifest: Manifest, figures: Mapping[str, Any]) -> None:
+    """Note that all is written."""
+    last = replace(manifest.runs[-1], ended=utc_now(), info={_FINISHED: True, "figures": dict(figures)})
+    with writing(output):
+        _write(output, replace(manifest, runs=(*manifest.runs[:-1], last)))
+
+
+def _write(output: Path, manifest: Manifest) -> None:
+    text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2) + "\n"
+    replace_file(manifest_path(output / _NAME), [text.encode()])
