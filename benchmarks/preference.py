@@ -1,6 +1,6 @@
 """What a step of preference training costs: TRL as it is, TRL with a mask, and Weft's cut, shared and packed.
 
-    python benchmarks/preference.py [--quick] [--gpu] [--json FILE]
+    python benchmarks/preference.py [--quick] [--rounds 3] [--gpu] [--json FILE]
 
 The ways:
 
@@ -342,6 +342,9 @@ def show(work: Work, found: dict[str, Figures]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short sequences: a trial, nothing to quote")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds over all batches, of which the median counts"
+    )
     parser.add_argument("--gpu", action="store_true", help="500M parameters in bfloat16 on a GPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args()
@@ -349,7 +352,7 @@ def main() -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     from machine import report
 
-    rounds, shrunk = (1, 4) if options.quick else (3, 1)
+    rounds, shrunk = (1, 4) if options.quick else (options.rounds, 1)
     works = [
         Work("as in UltraFeedback", 180, False, 2 if options.quick else 5, rounds, shrunk),
         Work("prompts of 1,500 tokens", 1500, True, 1 if options.quick else 2, rounds, shrunk),
