@@ -358,7 +358,7 @@ def test_a_refusal_fails_its_trace_alone_and_is_tried_again(
 def test_a_key_that_is_withdrawn_stops_the_run_and_the_next_goes_on(
     undisturbed: Callable[[int], dict[str, Outcome]], models: Models, tmp_path: Path
 ) -> None:
-    models.replicate().fail(always(Fault.DENIED, after=180))
+    models.replicate().fail(always(Fault.DENIED, after=260))
     with pytest.raises(RunError) as stopped:
         run(models.settings(), tmp_path, 96)
     assert "HTTP 401" in str(stopped.value) and "weft doctor" in str(stopped.value)
