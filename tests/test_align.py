@@ -184,6 +184,7 @@ def test_conversations_come_in_many_forms_and_leave_in_one(row: dict[str, Any]) 
         "prompt": [user("q")],
         "chosen": [said("1")],
         "rejected": [said("2")],
+        "tools": "null",
     }
 
 

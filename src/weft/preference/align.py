@@ -34,7 +34,15 @@ from weft.engines.opening import model_folder
 from weft.errors import RunError, UserError
 from weft.preference.arguments import arguments, lora
 from weft.preference.card import Card, card_text, versions
-from weft.preference.folder import Earlier, begin, check_folder, compare, finish
+from weft.preference.folder import (
+    Earlier,
+    begin,
+    check_folder,
+    check_inputs,
+    compare,
+    finish,
+    model_facts,
+)
 from weft.preference.pairs import open_pairs
 from weft.preference.preparing import Prepared, Tell, prepared, read_pairs
 from weft.preference.preview import Preview
@@ -121,12 +129,15 @@ def _align(
 ) -> Aligned:
     started = time.monotonic()
     manifest = check_folder(output, overwrite=overwrite)
+    held_out = settings.evaluation[0] if settings.evaluation else None
+    check_inputs(output, {"model": settings.model, "data": settings.data, "held-out data": held_out})
     args = arguments(settings, output)
     main = PartialState().is_main_process
     speak = tell if main else _silent
     pairs = read_pairs(settings)
     decides = {
         "settings": deciding(settings),
+        "model": model_facts(settings.model),
         "data": {"pairs": len(pairs.rows), "sha256": pairs.sha256},
         "processes": PartialState().num_processes,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "float32",

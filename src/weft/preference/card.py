@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
@@ -90,7 +91,8 @@ def _head(card: Card) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["weft", "trl", kind, f"prefix:{settings.prefix}"],
     }
-    if settings.model.count("/") == 1 and not settings.model.startswith((".", "/", "~")):
+    local = settings.model.startswith((".", "/", "~")) or Path(settings.model).exists()
+    if settings.model.count("/") == 1 and not local:
         head["base_model"] = settings.model
     if card.pairs.from_hub:
         head["datasets"] = [card.settings.data.partition(":")[0]]

@@ -103,6 +103,12 @@ def check_row(row: dict[str, Any], number: int, name: str) -> None:
             where=where,
             expected="all texts, or all lists of messages",
         )
+    if kinds["chosen"] == "messages" and not row.get("prompt") and row["chosen"][:1] != row["rejected"][:1]:
+        raise UserError(
+            "there is no prompt, and the responses begin with no common turn",
+            where=where,
+            expected="`prompt`, or responses that both begin with it",
+        )
     if kinds["chosen"] == "messages":
         for side in SIDES:
             if not row[side] or row[side][-1].get("role") != "assistant":

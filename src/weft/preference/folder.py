@@ -15,6 +15,7 @@ Invariants
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -63,6 +64,20 @@ def check_folder(output: Path, *, overwrite: bool) -> Manifest | None:
     return None if overwrite else read_manifest(output / _NAME)
 
 
+def model_facts(model: str) -> Mapping[str, Any]:
+    """What tells a local model from another one of the same name; a hub id tells by itself."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return {}
+    names = ("config.json", "tokenizer*", "chat_template*", "*.safetensors", "adapter_config.json")
+    files = sorted({path for name in names for path in folder.glob(name) if path.is_file()})
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return {"files": len(files), "sha256": digest.hexdigest()[:16]}
+
+
 def compare(output: Path, manifest: Manifest, deciding: Mapping[str, Any]) -> Earlier:
     """What the earlier run left, if it was the same one.
 
@@ -108,10 +123,37 @@ def begin(
     manifest = replace(manifest, runs=(*manifest.runs, Run(utc_now(), __version__)))
     with writing(output):
         if earlier is None and output.exists():
-            shutil.rmtree(output)
+            _empty(output)
         output.mkdir(parents=True, exist_ok=True)
         _write(output, manifest)
     return manifest
+
+
+def check_inputs(output: Path, inputs: Mapping[str, str | None]) -> None:
+    """Find out whether a run would replace what it reads.
+
+    Args:
+        inputs: what each is, and its name: a path, or a hub id.
+
+    Raises:
+        UserError: one of them lies in ``output``.
+    """
+    folder = output.resolve()
+    for what, name in inputs.items():
+        path = Path(name or "").resolve()
+        if name and path.exists() and (path == folder or folder in path.parents):
+            raise UserError(
+                f"the {what} {name} lies in the output", where=str(output), remedy="choose another --output"
+            )
+
+
+def _empty(output: Path) -> None:
+    """Remove what the folder holds, but not the folder: it may be a link, or where a disk is mounted."""
+    for path in output.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def finish(output: Path, manifest: Manifest, figures: Mapping[str, Any]) -> None:

@@ -103,7 +103,11 @@ def normalised(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         if len(chosen) > 1 or len(rejected) > 1:
             shared = _shared_turns(chosen, rejected)
             turns, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+            if isinstance(prompt, str) and turns and all(turn.get("content") != prompt for turn in turns):
+                raise _not_the_prompt(where)
             if _messages(prompt) and prompt != turns[: len(prompt)]:
+                if any(turn in prompt for turn in turns):
+                    raise _not_the_prompt(where)
                 turns = [*prompt, *turns]
             found |= {"chosen": chosen, "rejected": rejected}
             if turns:
@@ -114,7 +118,20 @@ def normalised(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         check_row(found, 0, "")
     except UserError as error:
         raise UserError(error.what, where=where, expected=error.expected, remedy=error.remedy) from None
+    if _messages(found["chosen"]):
+        # One type for the column, whatever the first row has; TRL reads texts.
+        tools = row.get("tools")
+        found["tools"] = tools if isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)
     return found
+
+
+def _not_the_prompt(where: str) -> UserError:
+    return UserError(
+        "the turns with which both responses begin are not the prompt",
+        where=where,
+        expected="responses that begin with the whole prompt, or with none of it",
+        remedy="keep the prompt in `prompt` alone",
+    )
 
 
 def _shared_turns(chosen: list[Any], rejected: list[Any]) -> int:
@@ -154,8 +171,18 @@ def _messages(value: Any) -> bool:
 def _uniform(rows: Iterable[LocatedRow]) -> Iterator[dict[str, Any]]:
     """Normalised rows that all have the columns and kinds of the first one."""
     first: dict[str, type] | None = None
+    arguments: set[str] | None = None
     for where, row in rows:
         found = normalised(row, where)
+        given = {key for key, value in (found.get("chat_template_kwargs") or {}).items() if value is not None}
+        arguments = given if arguments is None else arguments
+        if given != arguments:
+            raise UserError(
+                "the row's `chat_template_kwargs` are other ones than the first row's",
+                where=where,
+                expected=f"the same keys in every row: {', '.join(sorted(arguments)) or 'none'}",
+                remedy="write out the template's default in the rows that leave it out",
+            )
         kinds = {key: type(value) for key, value in found.items() if key in ("prompt", *SIDES)}
         first = kinds if first is None else first
         if kinds != first:

@@ -191,6 +191,8 @@ class AlignSettings(BaseModel):
             yield "precompute_ref_log_probs: simpo has no reference; leave it out"
         if self.gamma_beta_ratio is not None and not self.simpo:
             yield "gamma_beta_ratio: only simpo has a margin; leave it out, or take --loss simpo"
+        if "robust" in self.loss_type and self.label_smoothing >= 0.5:
+            yield "label_smoothing: robust divides by 1 - 2 label_smoothing; it takes less than 0.5"
         if "exo_pair" in self.loss_type and not self.label_smoothing:
             yield "label_smoothing: exo_pair needs one above 0; its paper takes 0.001"
         if not self.lora_r:

@@ -125,9 +125,9 @@ def prepare(
         )
     if not is_tokenised(first) and not plan.evaluation:
         _say(tell, shortened_prompts(rows, lambda row: _rendered(row, tokenizer)))
+    if too_long and (leaves or plan.evaluation):
+        _say(tell, f"{plan.name} data: {too_long:,} pairs dropped, whose prompt fills max_length")
     if leaves:
-        if too_long:
-            _say(tell, f"{plan.name} data: {too_long:,} pairs dropped, whose prompt fills max_length")
         return rows
     if isinstance(plan.policy, Consistent) and POLICY not in first:
         rows = _with_judged(rows, plan.policy, judge, tokenizer, tell)

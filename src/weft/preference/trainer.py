@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from accelerate.utils import is_peft_model
+from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -103,6 +104,8 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
             self.prefix, args, own_collator=data_collator is not None, prompt_learning=self._prompt_learning
         )
         self._training_prepared = self._installed = False
+        self._evaluated: list[int] = []
+        """Pairs of each batch of the evaluation at hand."""
         self._policy_forward: Forward | None = None
         self._reference_forward: Forward | None = None
         super().__init__(
@@ -160,6 +163,8 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _check_column(self, dataset: Any, name: str) -> None:
         cut_by = first_row(dataset, name).get(POLICY)
+        if cut_by is not None and isinstance(dataset, Dataset):
+            cut_by = " and ".join(sorted({str(one or "nothing") for one in dataset.unique(POLICY)}))
         if cut_by is not None and cut_by != self.prefix.spec:
             raise UserError(
                 f"the data set was cut by {cut_by}, and prefix={self.prefix.spec} is asked for",
@@ -319,6 +324,19 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
             self._metrics[mode][name].append(mean)
         if weights.is_floating_point():
             self._mend_means(mode, weights)
+        if mode == "eval":
+            self._evaluated.append(weights.size(0) // 2)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's; but unless the policy is ``none``, a smaller last batch of an evaluation weighs less."""
+        found, pairs = self._metrics["eval"], self._evaluated
+        if not self.model.training and pairs and not isinstance(self.prefix, Whole):
+            for name, values in found.items():
+                if len(values) == len(pairs):
+                    found[name] = [sum(n * one for n, one in zip(pairs, values, strict=True)) / sum(pairs)]
+        if not self.model.training:
+            self._evaluated = []
+        super().log(logs, start_time)
 
     def _drifts(self, step: Step, pairs: Mapping[str, Any], weights: Tensor) -> dict[str, Tensor | None]:
         assert step.policy is not None
