@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -46,6 +46,8 @@ from weft.micro.oracle import is_style, split_words
 from weft.micro.training import Shape, build_model
 from weft.vocabulary import TokenizerVocabulary
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STYLE = "okay so then"
 WORK = "3 + 4 = 7 ;"
 QUICK: dict[str, Any] = {
@@ -56,15 +58,6 @@ QUICK: dict[str, Any] = {
     "device": "cpu",
 }
 VOCABULARY = TokenizerVocabulary(AutoTokenizer.from_pretrained(model_path("student")))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small only lose by being shared among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

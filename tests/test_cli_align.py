@@ -7,13 +7,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import datasets
 import pytest
-import torch
 from rich.console import Console
 from trl import DPOConfig
 
@@ -26,16 +24,9 @@ from weft.preference.policies import NAMES, parse_policy
 from weft.preference.preview import measured, preview, table
 from weft.preference.recipe import AlignSettings, Loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NOT_SETTINGS = {"output", "config", "preview", "as_json", "overwrite", "quiet"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small only lose by being shared among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from weft.engines.base import Completion, CompletionRequest, Finish, uniform
-from weft.engines.local import LocalEngine, _common
+from weft.engines.local import LocalEngine
 from weft.engines.sampler import draw
 from weft.engines.settings import EngineSettings
-from weft.engines.slots import Layout, SlotCache
+from weft.engines.slots import Layout, SlotCache, common_start
 from weft.errors import EngineError, UserError
 from weft.micro import make_prompts, model_path
 from weft.records import Message, Sampling
@@ -324,7 +324,7 @@ def test_a_request_that_cannot_be_admitted_fails_alone(
     with pytest.raises(ValueError, match="prefix is empty"):
         asyncio.run(soon(fresh.score([], [1, 2])))
     with monkeypatch.context() as patch:
-        patch.setattr("weft.engines.local._common", lambda old, new: 1 // 0)
+        patch.setattr("weft.engines.local.common_start", lambda old, new: 1 // 0)
         with pytest.raises(EngineError, match="ZeroDivisionError"):
             asyncio.run(soon(ask(fresh, "odd", start, 10)))
     assert asyncio.run(soon(ask(fresh, "odd", start, 10))).ids
@@ -584,7 +584,7 @@ def test_common_start() -> None:
         ([1, 2, 9, 9], [1, 2, 3]),
         ([5], [6]),
     ):
-        length = _common(old, new)
+        length = common_start(old, new)
         assert old[:length] == new[:length]
         assert length == min(len(old), len(new)) or old[length] != new[length]
 

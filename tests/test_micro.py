@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from random import Random
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -22,6 +21,8 @@ from weft.micro.tasks import DIFFICULTIES, TASKS, Problem, make_problem
 from weft.micro.world import SPLITS
 from weft.synthesis.strategies import REFERENCE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STYLES: tuple[Style, ...] = ("student", "teacher", "plain")
 
 
@@ -33,15 +34,6 @@ def some_problems(per_cell: int = 5) -> list[Problem]:
         for difficulty in range(low, high + 1)
         for _ in range(per_cell)
     ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small only lose by being shared among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import concatenate_datasets
 from trl import DPOConfig
 
@@ -19,18 +18,11 @@ from weft.preference.rows import cut
 from weft.preference.trainer import PrefixDPOTrainer
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # TRL sets what transformers has renamed.
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*:UserWarning"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def user(text: str) -> dict[str, str]:

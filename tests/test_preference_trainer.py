@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from weft.preference.applying import Apply
 from weft.preference.policies import Weighing, parse_policy
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     # TRL sets what transformers has renamed.
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*lr_scheduler.step.*:UserWarning"),
@@ -41,15 +42,6 @@ LOSSES = (
     *("aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm"),
 )
 SUM_TYPE = [name for name in LOSSES if name not in ("ipo", "sigmoid_norm")]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small only lose by being shared among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from serving import (
     LOCAL,
@@ -47,7 +46,7 @@ from weft.synthesis import SynthesisSettings, synthesize
 from weft.synthesis.run import Silence
 from weft.synthesis.strategies import Strategy
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 STUDENT, TEACHER = Author.STUDENT, Author.TEACHER
 TIE = 3e-4
@@ -88,15 +87,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def exact() -> Exact:
     return Exact()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small only lose by being shared among threads: most of all beside busy servers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def prompt_file(folder: Path, n: int) -> PromptSource:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -29,6 +28,8 @@ from weft.cli.align import FLAGS
 from weft.cli.settings import read_as
 from weft.preference.align import align
 from weft.preference.recipe import AlignSettings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPES = {path.stem: path for path in (Path(__file__).parent.parent / "recipes" / "poet").glob("*.yaml")}
 
@@ -60,15 +61,6 @@ SIZE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Matrices this small only lose by being shared among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def recipe(name: str) -> AlignSettings:

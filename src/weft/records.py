@@ -165,6 +165,10 @@ class Sampling:
         return replace(defaults, **given)
 
 
+GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
+"""The likeliest token each time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """What made a trace; the manifest beside the file says the rest."""

@@ -30,7 +30,7 @@ from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish, uniform
 from weft.engines.sampler import draw
 from weft.engines.scoring import Score, log_probabilities, pop_batch
-from weft.engines.slots import Layout, Masks, SlotCache
+from weft.engines.slots import Layout, Masks, SlotCache, common_start
 from weft.engines.worker import Worker
 from weft.errors import EngineError, UserError
 from weft.records import Sampling
@@ -235,7 +235,7 @@ class LocalEngine:
         self._drop(session)
         prefix = list(request.prefix)
         # The last id is read again even if its keys are there: its output yields the next token.
-        kept = min(_common(session.ids, prefix), len(prefix) - 1)
+        kept = min(common_start(session.ids, prefix), len(prefix) - 1)
         session.ids = prefix[:kept]
         finish = Finish.LENGTH if request.max_tokens <= room else Finish.CONTEXT
         row = _Row(request, future, session, prefix[kept:], min(request.max_tokens, room), finish)
@@ -491,18 +491,3 @@ def _is_memory(error: Exception) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "alloc" in str(error).lower()
-
-
-def _common(old: list[int], new: list[int]) -> int:
-    """Length of the common start, found without a loop over tokens in the usual case."""
-    n = min(len(old), len(new))
-    if old[:n] == new[:n]:
-        return n
-    low, high = 0, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        if old[low:middle] == new[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

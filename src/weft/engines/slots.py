@@ -142,3 +142,18 @@ class Masks:
                 allowed_B1TL = torch.where(allowed_B1TL, zero, torch.finfo(self.dtype).min)
             masks[kind] = allowed_B1TL
         return masks if len(masks) > 1 else next(iter(masks.values()))
+
+
+def common_start(old: list[int], new: list[int]) -> int:
+    """Length of the common start of two texts' ids, found without a loop over tokens in the usual case."""
+    n = min(len(old), len(new))
+    if old[:n] == new[:n]:
+        return n
+    low, high = 0, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        if old[low:middle] == new[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

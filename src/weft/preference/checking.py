@@ -7,7 +7,7 @@ cannot be seen; that a prompt stands in a response's column can.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from itertools import islice
 from typing import Any
 
@@ -120,7 +120,7 @@ def check_row(row: dict[str, Any], number: int, name: str) -> None:
                 )
 
 
-def shortened_prompts(rows: Any, render: Callable[[dict[str, Any]], list[int]]) -> str | None:
+def shortened_prompts(rows: Any, tokenizer: Any) -> str | None:
     """What to say where prompts have other tokens alone than before an answer; else ``None``.
 
     TRL then takes as prompt what both have in common, and the rest of it counts as response. Only the first
@@ -128,20 +128,33 @@ def shortened_prompts(rows: Any, render: Callable[[dict[str, Any]], list[int]]) 
 
     Args:
         rows: tokenised rows that still hold their messages.
-        render: a row's prompt alone -> its ids.
+        tokenizer: with the chat template that the prompts are rendered by.
     """
     looked = short = 0
     for row in islice(rows, _LOOKED_AT):
         if not isinstance(row.get("prompt"), list) or not row["prompt"]:
             return None
         looked += 1
-        short += len(row["prompt_ids"]) < len(render(row))
+        short += len(row["prompt_ids"]) < len(_prompt_alone(row, tokenizer))
     if not short:
         return None
     return (
         f"a prompt has other tokens alone than before an answer ({short} of {looked} looked at): the end of "
         "the prompt counts as response, and prefixes begin with it; look at the chat template"
     )
+
+
+def _prompt_alone(row: dict[str, Any], tokenizer: Any) -> list[int]:
+    """The prompt of a conversation as a model is asked."""
+    tools = row.get("tools")
+    ids: list[int] = tokenizer.apply_chat_template(
+        row["prompt"],
+        tools=json.loads(tools) if isinstance(tools, str) else tools,
+        add_generation_prompt=True,
+        return_dict=False,
+        **(row.get("chat_template_kwargs") or {}),
+    )
+    return ids
 
 
 def check_columns(first: dict[str, Any], name: str) -> None:

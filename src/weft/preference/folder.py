@@ -25,7 +25,7 @@ from typing import Any
 
 from weft import __version__
 from weft.errors import UserError
-from weft.store.files import replace_file, writing
+from weft.store.files import file_digest, replace_file, writing
 from weft.store.manifest import Manifest, Run, differences, manifest_path, read_manifest, utc_now
 
 CHECKPOINTS = "checkpoints"
@@ -73,8 +73,7 @@ def model_facts(model: str) -> Mapping[str, Any]:
     files = sorted({path for name in names for path in folder.glob(name) if path.is_file()})
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {file_digest(path)}\n".encode())
     return {"files": len(files), "sha256": digest.hexdigest()[:16]}
 
 

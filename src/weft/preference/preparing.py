@@ -7,7 +7,6 @@ Invariants
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -122,17 +121,6 @@ def tokenised(
         SimpleNamespace(_tokenizer=tokenizer), rows, tokenizer, settings, "training"
     )
 
-    def alone(row: dict[str, Any]) -> list[int]:
-        tools = row.get("tools")
-        ids: list[int] = tokenizer.apply_chat_template(
-            row["prompt"],
-            tools=json.loads(tools) if isinstance(tools, str) else tools,
-            add_generation_prompt=True,
-            return_dict=False,
-            **(row.get("chat_template_kwargs") or {}),
-        )
-        return ids
-
-    if differs := shortened_prompts(found, alone):
+    if differs := shortened_prompts(found, tokenizer):
         tell(differs)
     return found.select_columns([*IDS, ROW])

@@ -26,7 +26,6 @@ Streamed data sets are cut while they stream: what is dropped is not counted the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ def prepare(
             remedy="raise max_length",
         )
     if not is_tokenised(first) and not plan.evaluation:
-        _say(tell, shortened_prompts(rows, lambda row: _rendered(row, tokenizer)))
+        _say(tell, shortened_prompts(rows, tokenizer))
     if too_long and (leaves or plan.evaluation):
         _say(tell, f"{plan.name} data: {too_long:,} pairs dropped, whose prompt fills max_length")
     if leaves:
@@ -273,19 +272,6 @@ def _with_judged(rows: Rows, policy: Consistent, judge: Judge | None, tokenizer:
         tell(agreement(found[0]))
     broadcast_object_list(found, from_process=0)
     return rows.add_column("weft_kept", [[one.chosen, one.rejected] for one in found[0]])
-
-
-def _rendered(row: dict[str, Any], tokenizer: Any) -> list[int]:
-    """The prompt of a conversation alone, as a model is asked."""
-    tools = row.get("tools")
-    ids: list[int] = tokenizer.apply_chat_template(
-        row["prompt"],
-        tools=json.loads(tools) if isinstance(tools, str) else tools,
-        add_generation_prompt=True,
-        return_dict=False,
-        **(row.get("chat_template_kwargs") or {}),
-    )
-    return ids
 
 
 def _length(rows: Rows) -> int:

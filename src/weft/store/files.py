@@ -6,6 +6,7 @@ This module does not know traces or manifests.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +46,16 @@ def write_error(error: OSError, path: Path) -> WeftError:
         where=str(path),
         remedy="check the disk and run the same command again; what was finished is kept",
     )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_file(path: Path, chunks: Iterable[bytes]) -> None:

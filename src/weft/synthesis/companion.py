@@ -7,13 +7,11 @@ never part of the trace: all of it counts as generated and discarded.
 from __future__ import annotations
 
 from weft.engines.base import CompletionRequest
-from weft.records import Author, Sampling
+from weft.records import GREEDY, Author
 from weft.synthesis.ledger import Ledger
 from weft.synthesis.pen import Pen
 from weft.synthesis.rules import Closers
 from weft.vocabulary import spell
-
-GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
 
 
 def asked_session(trace: str, author: Author) -> str:

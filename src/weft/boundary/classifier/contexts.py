@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from weft.engines.slots import STEP, Layout, Masks, SlotCache
+from weft.engines.slots import STEP, Layout, Masks, SlotCache, common_start
 
 READ_TOKENS = 4096
 """Most tokens, padding included, that one pass reads."""
@@ -131,7 +131,7 @@ class Contexts:
         """The context of a text, cut back to what it shares with ``ids``."""
         context = self._texts.pop(name, None) or _Context()
         self._texts[name] = context
-        kept = _common(context.ids, ids)
+        kept = common_start(context.ids, ids)
         del context.style[kept:]
         context.ids, context.end = ids, min(context.end, kept)
         return context
@@ -205,11 +205,3 @@ def _batches(pieces: list[_Piece], pass_tokens: int) -> list[list[_Piece]]:
         else:
             batches.append([piece])
     return batches
-
-
-def _common(old: list[int], new: list[int]) -> int:
-    """Length of the common start."""
-    n = min(len(old), len(new))
-    if old[:n] == new[:n]:
-        return n
-    return next(place for place in range(n) if old[place] != new[place])

@@ -5,7 +5,6 @@ It does not know how a boundary marks them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from weft.boundary.training.split import Part, split_of
 from weft.errors import UserError
 from weft.micro.oracle import is_style, split_words
 from weft.records import Status
+from weft.store.files import file_digest
 from weft.store.lines import read_lines
 
 Labels = Literal["spans", "oracle"]
@@ -119,8 +119,7 @@ def digest(file: Path) -> str:
         UserError: it cannot be read.
     """
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return file_digest(file)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(file)) from error
 

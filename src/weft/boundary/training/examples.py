@@ -14,7 +14,6 @@ It does not know models.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from weft.boundary.classifier.reading import spelled
 from weft.boundary.spans import Annotation, labels, read_annotations
 from weft.boundary.training.split import Part, split_of
 from weft.errors import UserError
+from weft.store.files import file_digest
 from weft.vocabulary import Vocabulary
 
 IGNORED = -100
@@ -85,7 +85,7 @@ def read_examples(
             windows = list(windows_of(annotation, vocabulary, window, where=str(path)))
             parts[part] += [example for example in windows if any(x != IGNORED for x in example.labels)]
             texts, cut = texts + 1, cut + (len(windows) > 1)
-        files.append(SpanFile(str(path), _sha256(path), texts))
+        files.append(SpanFile(str(path), file_digest(path), texts))
     train = parts["train"]
     tokens = (_count(train, CAPABILITY), _count(train, STYLE))
     found = Examples(
@@ -136,11 +136,6 @@ def windows_of(
 
 def _count(examples: Sequence[Example], label: int) -> int:
     return sum(example.labels.count(label) for example in examples)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check(found: Examples, validation: float) -> None:

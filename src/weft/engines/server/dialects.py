@@ -19,9 +19,6 @@ Prompt = str | Sequence[int]
 """A prompt as text, or as token ids."""
 
 
-GREEDY = Sampling(0.0, 1.0, 0, 0.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One completion that is asked for."""

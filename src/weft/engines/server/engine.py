@@ -22,13 +22,13 @@ from typing import Any
 from weft.chat import ChatTemplate
 from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.engines.server.abilities import Abilities
-from weft.engines.server.dialects import GREEDY, Ask
+from weft.engines.server.dialects import Ask
 from weft.engines.server.reading import choice_of, ids_of
 from weft.engines.server.replicas import Replicas
 from weft.engines.server.text import Texts, whole
 from weft.engines.server.transport import RequestError, Transport, Trouble
 from weft.errors import UserError
-from weft.records import Sampling
+from weft.records import GREEDY, Sampling
 from weft.vocabulary import Vocabulary
 
 BUSY = 32

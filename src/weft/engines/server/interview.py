@@ -10,11 +10,11 @@ import difflib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from weft.engines.server.dialects import DIALECTS, GREEDY, Ask, LlamaCpp, OpenAI, Prompt, SGLang, Transformers
+from weft.engines.server.dialects import DIALECTS, Ask, LlamaCpp, OpenAI, Prompt, SGLang, Transformers
 from weft.engines.server.reading import choice_of
 from weft.engines.server.transport import FINAL, RequestError, Transport, Trouble
 from weft.errors import UserError
-from weft.records import Sampling
+from weft.records import GREEDY, Sampling
 
 T = TypeVar("T")
 
