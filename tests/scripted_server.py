@@ -558,7 +558,9 @@ class _VLLM(_OpenAI):
         if scored is not None:
             logps = await server.score(written.prompt)
             choice["prompt_logprobs"] = [
-                None if logp is None else {str(token): {"logprob": logp, "rank": 1, "decoded_token": ""}}
+                None
+                if logp is None
+                else {str(token): {"logprob": logp, "rank": 1 + (logp != EXPECTED), "decoded_token": ""}}
                 for token, logp in zip(written.prompt, logps, strict=True)
             ]
         return self.answer(written, choice, system_fingerprint="vllm-0.32.0", kv_transfer_params=None)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from weft.boundary.opening import open_boundary
 from weft.chat import ChatTemplate
-from weft.engines.base import Completion, CompletionRequest, Engine, Scorer
+from weft.engines.base import Completion, CompletionRequest, Engine, Scored, Scorer
 from weft.engines.opening import open_engine
 from weft.engines.settings import EngineSettings, ServerSettings
 from weft.micro import make_prompts, model_path
@@ -83,7 +83,7 @@ class Recorder:
         self._calls.append(Call(self._author, request, completion))
         return completion
 
-    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Sequence[float]:
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Scored:
         assert isinstance(self._engine, Scorer)
         return await self._engine.score(prefix, continuation)
 

@@ -17,7 +17,6 @@ from scipy.optimize import linear_sum_assignment
 
 from weft.boundary.base import Proposal, Verdict
 from weft.boundary.measuring.cost import MOST_ROUNDS, TOGETHER, WARMING, measure_cost
-from weft.boundary.measuring.intervals import NOT_MEASURED, Figure, bootstrap, by_group, ratio, resample
 from weft.boundary.measuring.marked import Marked, by_boundary, by_classifier, in_tokens, in_words
 from weft.boundary.measuring.matching import Matches, boundary_matches, f1
 from weft.boundary.measuring.measure import THRESHOLDS, measure
@@ -26,6 +25,7 @@ from weft.boundary.spans import Annotation, check_spans, labels
 from weft.boundary.training.split import split_of
 from weft.boundary.words import WordBoundary
 from weft.errors import UserError
+from weft.intervals import NOT_MEASURED, Figure, bootstrap, by_group, ratio, resample
 from weft.micro.oracle import is_style
 from weft.vocabulary import Unit
 from worlds import hostile

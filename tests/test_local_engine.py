@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from weft.engines.base import Completion, CompletionRequest, Finish, uniform
+from weft.engines.base import Completion, CompletionRequest, Finish, Scored, uniform
 from weft.engines.local import LocalEngine
 from weft.engines.sampler import draw
 from weft.engines.settings import EngineSettings
@@ -170,19 +171,27 @@ def test_the_context_ends_a_completion(engine: LocalEngine, monkeypatch: pytest.
 def test_scores_are_the_models_log_probabilities(
     engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def score(texts: list[tuple[list[int], list[int]]]) -> list[list[float]]:
+    async def score(texts: list[tuple[list[int], list[int]]]) -> list[Scored]:
         return list(await asyncio.gather(*(engine.score(prefix, text) for prefix, text in texts)))
 
     texts = [(start[:-9], start[-9:]) for start in prompts(engine, 5)] + [(prompts(engine, 1)[0], [])]
     expected = []
     for prefix, text in texts:
         with torch.inference_mode():
-            logps = engine._model(torch.tensor([prefix + text])).logits[0].log_softmax(-1)
-        expected.append([float(logps[len(prefix) - 1 + i, token]) for i, token in enumerate(text)])
+            logps_TV = engine._model(torch.tensor([prefix + text])).logits[0].log_softmax(-1)
+        logps_TV = logps_TV[len(prefix) - 1 :][: len(text)]
+        own = [float(logps_TV[at, token]) for at, token in enumerate(text)]
+        orders_TV = logps_TV.argsort(dim=1, descending=True).tolist()
+        ranks = [order.index(token) + 1 for order, token in zip(orders_TV, text, strict=False)]
+        entropies = [-sum(math.exp(logp) * logp for logp in logps_V) for logps_V in logps_TV.tolist()]
+        expected.append((own, ranks, entropies))
     for limit in (2**27, 700 * 5 * 4):
         monkeypatch.setattr("weft.engines.scoring.SCORE_LOGITS", limit)
         for ours, theirs in zip(asyncio.run(score(texts)), expected, strict=True):
-            assert ours == pytest.approx(theirs, abs=1e-4)
+            logps, ranks, entropies = theirs
+            assert ours.logps == pytest.approx(logps, abs=1e-4)
+            assert ours.ranks == tuple(ranks)
+            assert ours.entropies == pytest.approx(entropies, abs=1e-4)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weft.engines.base import Completion, CompletionRequest, Engine, Finish, Scorer
+from weft.engines.base import Completion, CompletionRequest, Engine, Finish, Scored, Scorer
 from weft.engines.scripted import END, ScriptedEngine, ScriptedVocabulary, View, recite
 from weft.errors import EngineError, UserError
 from weft.records import Message, Sampling
@@ -66,9 +66,9 @@ def test_vocabularies_give_text_back(text: str, kind: str) -> None:
 def test_scores_know_the_own_text(kind: str) -> None:
     model = engine(kind, parrot("é🙂 42", thinks=False), thinks=False)
     own = model.vocabulary.encode("é🙂 42")
-    assert asyncio.run(model.score(prompt(model), own)) == [0.0] * len(own)
+    assert asyncio.run(model.score(prompt(model), own)) == Scored((0.0,) * len(own), (1,) * len(own))
     other = asyncio.run(model.score(prompt(model), model.vocabulary.encode("à🙂 42")))
-    assert other.count(-5.0) == 1
+    assert (other.logps.count(-5.0), other.ranks and other.ranks.count(2)) == (1, 1)
     assert isinstance(model, Engine) and isinstance(model, Scorer)
 
 

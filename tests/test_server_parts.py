@@ -288,9 +288,10 @@ def test_a_plain_server_is_sent_the_fields_of_the_standard_alone() -> None:
 def test_what_a_given_text_is_scored_with() -> None:
     assert VLLM().score_body(ask())["prompt_logprobs"] == 0
     assert {**SGLang().score_body(ask()), "echo": True, "logprobs": 1} == SGLang().score_body(ask())
-    choice = {"prompt_logprobs": [None, {"4": {"logprob": -0.5}}, {"5": {"logprob": -2.0}}]}
-    assert VLLM().scored(choice) == [None, -0.5, -2.0]
-    assert SGLang().scored({"logprobs": {"token_logprobs": [None, -0.5, -2.0, 0.0]}}) == [None, -0.5, -2.0]
+    choice = {"prompt_logprobs": [None, {"4": {"logprob": -0.5, "rank": 3}}, {"5": {"logprob": -2.0}}]}
+    assert VLLM().scored(choice) == [(None, None), (-0.5, 3), (-2.0, None)]
+    legacy = {"logprobs": {"token_logprobs": [None, -0.5, -2.0, 0.0]}}
+    assert SGLang().scored(legacy) == [(None, None), (-0.5, None), (-2.0, None)]
     for dialect in (LlamaCpp(), Transformers(), OpenAI()):
         assert not dialect.scores
         with pytest.raises(NotImplementedError):

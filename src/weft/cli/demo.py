@@ -239,7 +239,7 @@ async def _score(student: Engine, traces: Sequence[Trace]) -> list[float]:
     for trace in traces:
         prompt = alone.prompt(Author.STUDENT, trace.prompt.messages)
         jobs.append(student.score(prompt, alone.spell(Author.STUDENT, trace.thinking, trace.response)))
-    return [logp for logps in await asyncio.gather(*jobs) for logp in logps]
+    return [logp for scored in await asyncio.gather(*jobs) for logp in scored.logps]
 
 
 def _table(rows: Sequence[Row], width: int) -> Table:

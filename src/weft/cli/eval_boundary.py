@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from weft.boundary.measuring.evaluate import Evaluation
     from weft.boundary.measuring.figures import BoundaryFigures, Calibration
-    from weft.boundary.measuring.intervals import Figure
+    from weft.intervals import Figure
 
 NARROW = 80
 """Columns; a terminal with fewer shows each figure on a line of its own."""

@@ -112,12 +112,29 @@ class Engine(Protocol):
         """Give back threads, memory and connections. Idempotent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a model thinks of ids that were given to it, each given all before it. ``[n]`` each."""
+
+    logps: tuple[float, ...]
+    """Log-probabilities in nats, at temperature 1 and without any filter."""
+    ranks: tuple[int, ...] | None = None
+    """How many ids are likelier, plus one; ``None``: the engine does not say."""
+    entropies: tuple[float, ...] | None = None
+    """Of the distribution that each id would have been drawn from, in nats; ``None``: it does not say."""
+
+
 @runtime_checkable
 class Scorer(Protocol):
     """An engine that can say how likely it finds a text."""
 
-    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Sequence[float]:
-        """Log-probability in nats of each id of ``continuation``, given all before it. ``[n]``"""
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Scored:
+        """What the model thinks of each id of ``continuation``.
+
+        Raises:
+            EngineError: this request failed.
+            RunError: the engine cannot serve at all.
+        """
 
 
 def uniform(seed: int, position: int) -> float:

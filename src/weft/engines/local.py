@@ -27,9 +27,9 @@ from typing import Any
 import torch
 
 from weft.chat import ChatTemplate
-from weft.engines.base import Completion, CompletionRequest, Finish, uniform
+from weft.engines.base import Completion, CompletionRequest, Finish, Scored, uniform
 from weft.engines.sampler import draw
-from weft.engines.scoring import Score, log_probabilities, pop_batch
+from weft.engines.scoring import Score, pop_batch, scored
 from weft.engines.slots import Layout, Masks, SlotCache, common_start
 from weft.engines.worker import Worker
 from weft.errors import EngineError, UserError
@@ -142,14 +142,14 @@ class LocalEngine:
         self._post((request, future))
         return await asyncio.wrap_future(future)
 
-    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        """Log-probability in nats of each id of ``continuation``, in one pass. See :class:`Scorer`.
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Scored:
+        """What the model thinks of each id of ``continuation``, in one pass. See :class:`Scorer`.
 
         Raises:
             ValueError: ``prefix`` is empty.
         """
         if not continuation:
-            return []
+            return Scored((), (), ())
         if not prefix:
             raise ValueError("the first id of a text has no probability: the prefix is empty")
         job = Score([*prefix, *continuation], len(prefix), Future())
@@ -444,11 +444,9 @@ class LocalEngine:
         batch = pop_batch(self._scores, self._score_tokens)
         live = [job for job in batch if not job.future.cancelled()]
         try:
-            for job, logps in zip(
-                live, log_probabilities(self._model, live, self.vocabulary.size), strict=True
-            ):
+            for job, found in zip(live, scored(self._model, live, self.vocabulary.size), strict=True):
                 with suppress(InvalidStateError):  # cancelled meanwhile
-                    job.future.set_result(logps)
+                    job.future.set_result(found)
         except Exception as error:  # whatever torch raises belongs to the texts at hand
             if _is_memory(error) and (len(live) > 1 or self._slots):
                 self._forget()

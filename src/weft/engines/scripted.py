@@ -32,7 +32,7 @@ from typing import Literal, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from weft.chat import ChatTemplate, JinjaRender
-from weft.engines.base import Completion, CompletionRequest, Finish
+from weft.engines.base import Completion, CompletionRequest, Finish, Scored
 from weft.errors import EngineError, UserError
 from weft.records import Sampling
 from weft.vocabulary import Vocabulary
@@ -257,14 +257,16 @@ class ScriptedEngine:
             return Completion(tuple(ids), Finish.STOP)
         return Completion(tuple(ids), Finish.CONTEXT if room < request.max_tokens else Finish.LENGTH)
 
-    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        """0 for a token that the script would write there, -5 for any other; in nats. See :class:`Scorer`."""
-        logps = []
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Scored:
+        """0 nats and rank 1 for a token that the script would write there, -5 and rank 2 for any other."""
         text = [*prefix, *continuation]
-        for position in range(len(prefix), len(text)):
-            _, expected = self._continuation(text[:position])
-            logps.append(0.0 if expected()[:1] == [text[position]] else -5.0)
-        return logps
+        own = [
+            self._continuation(text[:position])[1]()[:1] == [text[position]]
+            for position in range(len(prefix), len(text))
+        ]
+        return Scored(
+            tuple(0.0 if known else -5.0 for known in own), tuple(1 if known else 2 for known in own)
+        )
 
     def release(self, session: str) -> None:
         self.released.append(session)

@@ -207,7 +207,7 @@ class _Chosen:
 
     async def _score(self, prompt: Sequence[int], text: Sequence[int]) -> float:
         """Nats per token."""
-        logps = await self._scorer.score(prompt, text)
+        logps = (await self._scorer.score(prompt, text)).logps
         return sum(logps) / max(1, len(logps))
 
 

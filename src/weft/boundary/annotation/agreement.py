@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weft.boundary.measuring.intervals import Figure, Sums, by_group, ratio, resample
 from weft.boundary.measuring.marked import in_words
 from weft.boundary.measuring.matching import boundary_matches
 from weft.boundary.spans import Annotation, labels, read_annotations
 from weft.errors import UserError
+from weft.intervals import Figure, Sums, by_group, ratio, resample
 
 TOLERANCES = (0, 1, 3)
 """Tokens."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weft.boundary.base import Boundary, Proposal, Tokens
-from weft.boundary.measuring.intervals import NOT_MEASURED, Figure, ratio, resample
+from weft.intervals import NOT_MEASURED, Figure, ratio, resample
 from weft.records import Author
 from weft.vocabulary import Unit
 

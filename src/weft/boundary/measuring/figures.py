@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weft.boundary.measuring.intervals import Figure
+from weft.intervals import Figure
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Measuring a boundary: the truth of some texts against what was said of them.
 
 Each text is counted into named columns; columns are added up by group, and every figure is a statistic of the
-sums (:mod:`weft.boundary.measuring.intervals`). Whether a piece is style in truth is said by
+sums (:mod:`weft.intervals`). Whether a piece is style in truth is said by
 :func:`weft.boundary.spans.labels`; pieces of which nothing is said are left out on both sides.
 
 It does not know where texts come from or how they were marked.
@@ -24,10 +24,10 @@ from weft.boundary.measuring.figures import (
     Lengths,
     Scores,
 )
-from weft.boundary.measuring.intervals import Figure, Resamples, Sums, by_group, ratio, resample
 from weft.boundary.measuring.marked import Marked
 from weft.boundary.measuring.matching import boundary_matches
 from weft.boundary.spans import Annotation, labels
+from weft.intervals import Figure, Resamples, Sums, by_group, ratio, resample
 
 TOLERANCES = (0, 1, 3)
 """Tokens."""

@@ -78,8 +78,9 @@ class OpenAI:
         """The request for the log-probabilities of the prompt itself."""
         raise NotImplementedError(f"{self.name} scores nothing")
 
-    def scored(self, choice: Mapping[str, Any]) -> list[Any]:
-        """Log-probability of each token of the prompt, the first one's ``None``."""
+    def scored(self, choice: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+        """Log-probability and rank of each token of the prompt; ``None`` for what is not said, and for the
+        first token."""
         raise NotImplementedError(f"{self.name} scores nothing")
 
     def prompt_ids(self, choice: Mapping[str, Any]) -> object:
@@ -125,11 +126,9 @@ class VLLM(OpenAI):
     def score_body(self, ask: Ask) -> dict[str, object]:
         return {**self.body(ask), "prompt_logprobs": 0}
 
-    def scored(self, choice: Mapping[str, Any]) -> list[Any]:
-        return [
-            None if given is None else next(iter(given.values()))["logprob"]
-            for given in choice["prompt_logprobs"]
-        ]
+    def scored(self, choice: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+        tokens = [given and next(iter(given.values())) for given in choice["prompt_logprobs"]]
+        return [(token["logprob"], token.get("rank")) if token else (None, None) for token in tokens]
 
     def prompt_ids(self, choice: Mapping[str, Any]) -> object:
         return choice.get("prompt_token_ids")
@@ -153,9 +152,9 @@ class SGLang(VLLM):
     def score_body(self, ask: Ask) -> dict[str, object]:
         return {**self.body(ask), "echo": True, "logprobs": 1}
 
-    def scored(self, choice: Mapping[str, Any]) -> list[Any]:
-        logps: list[Any] = choice["logprobs"]["token_logprobs"]
-        return logps[:-1]  # the last is the generated token's
+    def scored(self, choice: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+        # The last is the generated token's.
+        return [(logp, None) for logp in choice["logprobs"]["token_logprobs"][:-1]]
 
 
 class LlamaCpp(OpenAI):

@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import Any
 
 from weft.chat import ChatTemplate
-from weft.engines.base import Completion, CompletionRequest, Finish
+from weft.engines.base import Completion, CompletionRequest, Finish, Scored
 from weft.engines.server.abilities import Abilities
 from weft.engines.server.dialects import Ask
 from weft.engines.server.reading import choice_of, ids_of
@@ -206,36 +206,38 @@ class ServerEngine:
 class ScoringServerEngine(ServerEngine):
     """A server that gives log-probabilities of a given text."""
 
-    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[float]:
-        """Log-probability in nats of each id of ``continuation``. See :class:`weft.engines.base.Scorer`.
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Scored:
+        """What the model thinks of each id of ``continuation``. See :class:`weft.engines.base.Scorer`.
 
         Raises:
             EngineError: the server failed after all that was tried.
         """
         if not continuation:
-            return []
+            return Scored((), ())
         ask = Ask(self.model, [*prefix, *continuation], 1, GREEDY, 0, tuple(sorted(self.end_ids)))
         session = f"score {id(ask)}"
         try:
-            logps, _ = await self._replicas.send(
+            scored, _ = await self._replicas.send(
                 session, lambda url: self._score(url, ask, len(continuation))
             )
         finally:
             self._replicas.release(session)
-        return logps
+        return scored
 
-    async def _score(self, url: str, ask: Ask, count: int) -> list[float]:
+    async def _score(self, url: str, ask: Ask, count: int) -> Scored:
         dialect = self.abilities.dialect
         answer = await self._transport.post(f"{url}/completions", dialect.score_body(ask))
         try:
-            logps = [float(logp) for logp in dialect.scored(choice_of(answer, url))[-count:]]
+            given = dialect.scored(choice_of(answer, url))[-count:]
+            logps = tuple(float(logp) for logp, _ in given)
+            ranks = tuple(int(rank) for _, rank in given if rank is not None)
         except (KeyError, TypeError, ValueError, AttributeError, StopIteration, IndexError) as error:
             raise RequestError(
                 Trouble.BROKEN, f"no log-probabilities: {type(error).__name__}", where=url
             ) from error
         if len(logps) != count:
             raise RequestError(Trouble.BROKEN, f"{len(logps)} log-probabilities of {count} tokens", where=url)
-        return logps
+        return Scored(logps, ranks if len(ranks) == count else None)
 
 
 def _seed(seed: int, position: int) -> int:

@@ -264,15 +264,15 @@ class Probe:
         if dialect.scores and exact:
             try:
                 answer = await self._server.post(dialect.score_body(self._server.asked(self._ids)))
-                logps = dialect.scored(choice_of(answer, self._url))
-                scores = len(logps) == len(self._ids) and all(isinstance(logp, float) for logp in logps[1:])
+                given = dialect.scored(choice_of(answer, self._url))
+                scores = len(given) == len(self._ids) and all(isinstance(p, float) for p, _ in given[1:])
             except (RequestError, KeyError, TypeError, AttributeError, StopIteration):
                 scores = False
         self._note(
             "scoring",
             scores,
             "log-probs of a given text" if scores else "no log-probs of a given text",
-            "teacher-score works" if scores else "teacher-score needs another teacher",
+            "teacher-score, `weft gap` work" if scores else "teacher-score, `weft gap` need another engine",
         )
         return scores
 

@@ -1,0 +1,1 @@
+"""Whether ranking well means generating well: rewards by prefix, expected quality of continuations."""

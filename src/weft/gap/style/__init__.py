@@ -1,0 +1,1 @@
+"""How far data are from a student: likelihood, similarity, markers, texture, and a verdict in words."""

@@ -1,0 +1,1 @@
+"""How good a text is: the one seam to whatever judges responses."""
