@@ -6,6 +6,7 @@
     consistent.py   cuts that a judge of prefixes agrees with
     checking.py     whether rows can be used at all
     applying.py     a policy on one row
+    ends.py         one beginning and one end of sequence
     rows.py         rows on their way: tokenised by TRL, cut or weighed, truncated
     counts.py       what the cut did to a data set
     collator.py     TRL's batch, and the weights in it

@@ -35,16 +35,21 @@ from weft.errors import RunError, UserError
 from weft.preference.arguments import arguments, lora
 from weft.preference.card import Card, card_text, versions
 from weft.preference.folder import (
+    ADAPTER,
+    MODEL,
     Earlier,
+    asked_more,
     begin,
     check_folder,
     check_inputs,
     compare,
     finish,
+    has_adapter,
     model_facts,
+    remove,
 )
-from weft.preference.pairs import open_pairs
-from weft.preference.preparing import Prepared, Tell, prepared, read_pairs
+from weft.preference.pairs import Pairs
+from weft.preference.preparing import Prepared, Tell, held_out_rows, prepared, read_held_out, read_pairs
 from weft.preference.preview import Preview
 from weft.preference.recipe import AlignSettings, deciding
 from weft.preference.simpo import SimPOTrainer
@@ -75,7 +80,7 @@ class Aligned:
     was_finished: bool
     """There was nothing left to do."""
     figures: Mapping[str, float]
-    """As they were logged last; evaluation's begin with ``eval_``."""
+    """As they were logged last; evaluation's begin with ``eval_``. What was no number is not among them."""
     seconds: float
 
 
@@ -103,6 +108,9 @@ def align(
 ) -> Aligned:
     """Train a model on preference pairs; its folder is ``output``.
 
+    A finished run is not repeated. What is asked of it besides (a merged adapter, an evaluation) is done with
+    its last checkpoint.
+
     Args:
         overwrite: start again where an earlier run stands.
         tell: takes one line at a time.
@@ -129,12 +137,12 @@ def _align(
 ) -> Aligned:
     started = time.monotonic()
     manifest = check_folder(output, overwrite=overwrite)
-    held_out = settings.evaluation[0] if settings.evaluation else None
-    check_inputs(output, {"model": settings.model, "data": settings.data, "held-out data": held_out})
+    evaluation = settings.evaluation[0] if settings.evaluation else None
+    check_inputs(output, {"model": settings.model, "data": settings.data, "held-out data": evaluation})
     args = arguments(settings, output)
     main = PartialState().is_main_process
     speak = tell if main else _silent
-    pairs = read_pairs(settings)
+    pairs, held_out = read_pairs(settings), read_held_out(settings)
     decides = {
         "settings": deciding(settings),
         "model": model_facts(settings.model),
@@ -143,30 +151,38 @@ def _align(
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "float32",
     }
     earlier = None if manifest is None else compare(output, manifest, decides)
+    facts = None if held_out is None else {"pairs": len(held_out.rows), "sha256": held_out.sha256}
     if earlier is not None and earlier.finished:
-        speak(f"{output} is finished; there is nothing to do")
-        figures = dict((earlier.manifest.runs[-1].info or {}).get("figures", {}))
-        return Aligned(output, int(figures.get("step", 0)), None, True, figures, time.monotonic() - started)
+        more = asked_more(output, earlier, merge=settings.merge_adapter, held_out=facts)
+        if not more:
+            speak(f"{output} is finished; there is nothing to do")
+            figures, steps = earlier.figures, int(earlier.figures.get("step", 0))
+            return Aligned(output, steps, None, True, figures, time.monotonic() - started)
+        speak(f"{output} is finished; this call {' and '.join(more)}")
+        # An adapter that was merged stays so.
+        merged = bool(settings.lora_r) and not has_adapter(output)
+        settings = settings.model_copy(update={"merge_adapter": settings.merge_adapter or merged})
     ready = prepared(settings, pairs, speak)
     if show is not None and main:
         show(ready)
-    trainer = _trainer(settings, args, ready, speak)
+    trainer = _trainer(settings, args, ready, held_out, speak)
     trainer.add_callback(_Voice(speak, advance if main else None))
     PartialState().wait_for_everyone()
     if main:
         manifest = begin(output, earlier, decides, {"data": pairs.name, **versions()})
     PartialState().wait_for_everyone()
     resumed = _train(trainer, earlier, speak)
-    figures = _figures(trainer)
+    figures = _figures(trainer, earlier)
     _save(trainer, settings, output)
+    known = {name: value for name, value in figures.items() if math.isfinite(value)}
     if main:
         assert manifest is not None
-        card = Card(settings, pairs, ready.preview, figures, manifest.created)
+        card = Card(settings, pairs, ready.preview, known, manifest.created)
         with writing(output):
             replace_file(output / "README.md", [card_text(card).encode()])
-        finish(output, manifest, figures)
+        finish(output, manifest, figures, facts or (earlier.held_out if earlier else None))
     seconds = time.monotonic() - started
-    return Aligned(output, trainer.state.global_step, resumed, False, figures, seconds)
+    return Aligned(output, trainer.state.global_step, resumed, False, known, seconds)
 
 
 @contextmanager
@@ -190,12 +206,10 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(tuple(NOISE.values()))
 
 
-def _trainer(settings: AlignSettings, args: DPOConfig, ready: Prepared, tell: Tell) -> Any:
-    evaluation = None
-    if settings.evaluation is not None:
-        name, split = settings.evaluation
-        with PartialState().main_process_first():
-            evaluation = open_pairs(name, split=split).rows
+def _trainer(
+    settings: AlignSettings, args: DPOConfig, ready: Prepared, held_out: Pairs | None, tell: Tell
+) -> Any:
+    evaluation = None if held_out is None else held_out_rows(settings, held_out, ready.tokenizer, tell)
     kind = SimPOTrainer if settings.simpo else PrefixDPOTrainer
     try:
         trainer = kind(
@@ -249,8 +263,7 @@ def _of_others(error: BaseException) -> bool:
 
 def _train(trainer: Any, earlier: Earlier | None, tell: Tell) -> int | None:
     """Train, from the last checkpoint if there is one; the step that it had reached."""
-    checkpoint = None if earlier is None else earlier.checkpoint
-    resumed = None if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-"))
+    checkpoint, resumed = (None, None) if earlier is None else (earlier.checkpoint, earlier.step)
     args = trainer.args
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     tell(
@@ -275,19 +288,24 @@ def _memory_full(error: BaseException) -> RunError:
     )
 
 
-def _figures(trainer: Any) -> dict[str, float]:
+def _figures(trainer: Any, earlier: Earlier | None) -> dict[str, float]:
     """What was logged last of training, and an evaluation of the trained weights."""
     steps = trainer.state.global_step
-    found: dict[str, float] = {"step": steps}
+    found: dict[str, float] = {}
     for entry in trainer.state.log_history:
         if "loss" in entry:
             found |= {name: value for name, value in entry.items() if name != "epoch"}
         elif "train_runtime" in entry:
             found["train_runtime"] = entry["train_runtime"]
+    # Without a step of its own this run adds to what another one found.
+    trained = earlier is None or earlier.step != steps
+    if earlier is not None and not trained:
+        found |= earlier.figures
     if trainer.eval_dataset is not None:
         last = next((one for one in reversed(trainer.state.log_history) if "eval_loss" in one), None)
-        fresh = last is not None and last["step"] == steps
+        fresh = trained and last is not None and last["step"] == steps
         metrics = last if fresh and last is not None else trainer.evaluate()
+        found = {name: value for name, value in found.items() if not name.startswith("eval_")}
         found |= {name: value for name, value in metrics.items() if name.startswith("eval_")}
     found["step"] = steps
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
@@ -296,13 +314,17 @@ def _figures(trainer: Any) -> dict[str, float]:
 def _save(trainer: Any, settings: AlignSettings, output: Path) -> None:
     # Training turns the cache off, and whoever generates wants it on.
     trainer.accelerator.unwrap_model(trainer.model).config.use_cache = True
+    main = trainer.accelerator.is_main_process
     with writing(output):
         if not settings.merge_adapter:
             trainer.save_model(str(output))
-        elif trainer.accelerator.is_main_process:
+        elif main:
             plain = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload()
             plain.save_pretrained(output)
             trainer.processing_class.save_pretrained(output)
+        if main and settings.lora_r:
+            # With both in one folder an adapter would be added to weights that hold it already.
+            remove(output, ADAPTER if settings.merge_adapter else MODEL)
     trainer.accelerator.wait_for_everyone()
 
 

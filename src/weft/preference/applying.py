@@ -18,6 +18,8 @@ from weft.preference.policies import Cut, Pair, PrefixPolicy, Weighing, Whole
 
 POLICY = "prefix_policy"
 """The column that holds the policy's spec."""
+ROW = "weft_row"
+"""The column that holds the row's number in the data that came in, from 0."""
 
 
 @dataclass(frozen=True, slots=True)

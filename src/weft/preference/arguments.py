@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from trl import DPOConfig
 
 from weft.engines.language import first_line
@@ -32,6 +36,7 @@ def arguments(settings: AlignSettings, output: Path) -> DPOConfig:
             where="trl",
             remedy=f"did you mean {near[0]}?" if near else "leave it out",
         )
+    _check_types(kind, settings.trl)
     on_gpu = torch.cuda.is_available() and not settings.trl.get("use_cpu", False)
     same = (
         *("beta", "label_smoothing", "precompute_ref_log_probs", "learning_rate", "num_train_epochs"),
@@ -63,8 +68,56 @@ def arguments(settings: AlignSettings, output: Path) -> DPOConfig:
     others = {name: value for name, value in settings.trl.items() if name != "model_init_kwargs"}
     try:
         return kind(**{**values, **others})
-    except (ValueError, ImportError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        # Whatever TRL and transformers raise here, they raise of a value.
         raise UserError(first_line(error), where="TRL's settings") from error
+
+
+EXCEPT: dict[str, Any] = {
+    # Defaults of ours are merged with it, so TRL's other way of giving it, JSON in a text, will not do.
+    "model_init_kwargs": dict[str, Any] | None,
+    # Transformers' own hint does not know of `true`, which is how its help says to give it.
+    "fsdp": bool | str | list[str] | None,
+    # An object, which neither JSON nor YAML can write.
+    "parallelism_config": NoneType,
+}
+"""Types of fields whose hints are not what may be given."""
+WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
+
+
+def _check_types(kind: type[DPOConfig], given: Mapping[str, Any]) -> None:
+    """Whether the values are of the types that TRL says its fields have: it checks none itself.
+
+    Raises:
+        UserError: one is not.
+    """
+    hints = get_type_hints(kind) | EXCEPT
+    for name, value in given.items():
+        adapter: TypeAdapter[Any] = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
+        try:
+            # As JSON, in which the name of an enumeration's member is a text.
+            adapter.validate_json(json.dumps(value, default=str), strict=True)
+        except ValidationError:
+            raise UserError(
+                f"{name} is {json.dumps(value, ensure_ascii=False, default=str)}",
+                where="trl",
+                expected=_in_words(hints[name]),
+                remedy="give such a value, or leave it out",
+            ) from None
+
+
+def _in_words(hint: Any) -> str:
+    """A type as JSON and YAML have it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_in_words(one) for one in inner))
+    if origin is Literal:
+        return " or ".join(json.dumps(one) for one in inner)
+    if hint is list or origin is list:
+        return "a list" + (f" ({_in_words(inner[0])} each)" if inner else "")
+    if hint is dict or origin is dict:
+        return "a mapping"
+    return WORDS.get(hint, "a text" if issubclass(hint, str) else hint.__name__)
 
 
 def lora(settings: AlignSettings) -> Any:

@@ -11,16 +11,16 @@ right.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import TrainerCallback
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from weft.preference.applying import Apply
+from weft.preference.applying import ROW, Apply
 from weft.preference.policies import PrefixPolicy, at_epoch
-from weft.preference.rows import ROW
 
 SFT = "sft_"
 """What the keys of the likelihood term's batch begin with."""
@@ -39,6 +39,26 @@ class Draw:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         policy = at_epoch(self.policy, int(self.epoch))
         return row | Apply(policy, self.max_length, keeps_uncut=self.keeps_uncut)(row)
+
+
+@dataclass
+class Epochs(TrainerCallback):  # type: ignore[misc]
+    """Tells the collator, wherever its copies are, which epoch begins.
+
+    Epochs are counted as they begin: of a stream nobody knows the length, and transformers' own number then
+    says how much of the run is done.
+    """
+
+    epoch: Tensor = field()
+    _begun: int | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._begun = None
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        reached = int((state.epoch or 0) + 1e-6)
+        self._begun = reached if self._begun is None else self._begun + 1
+        self.epoch.fill_(self._begun)
 
 
 @dataclass

@@ -10,6 +10,7 @@
 Invariants
     - A run goes on only where everything that decides the weights is as before.
     - Nothing but the folder of such a run is ever replaced.
+    - What is asked of a finished run, and was not when it ran, is done with its last checkpoint or refused.
     - The folder is called finished only when all that belongs to it has been written.
 """
 
@@ -17,8 +18,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ from weft.store.manifest import Manifest, Run, differences, manifest_path, read_
 CHECKPOINTS = "checkpoints"
 _NAME = "align"
 _FINISHED = "finished"
+_HELD_OUT = "held_out"
+ADAPTER = ("adapter_config.json", "adapter_model*")
+MODEL = ("config.json", "generation_config.json", "model*.safetensors*")
+"""What the weights of an output are made of, one way and the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,27 @@ class Earlier:
     checkpoint: Path | None
     """The last complete one."""
     finished: bool
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Of the last run that was finished; without those that were no numbers."""
+        found: Mapping[str, Any] = self._info.get("figures", {})
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def held_out(self) -> Mapping[str, Any] | None:
+        """The pairs that the last finished run was evaluated on."""
+        return self._info.get(_HELD_OUT)
+
+    @property
+    def step(self) -> int | None:
+        """That of the last complete checkpoint."""
+        return None if self.checkpoint is None else int(self.checkpoint.name.removeprefix("checkpoint-"))
+
+    @property
+    def _info(self) -> Mapping[str, Any]:
+        infos = (run.info or {} for run in reversed(self.manifest.runs))
+        return next((info for info in infos if info.get(_FINISHED)), {})
 
 
 def check_folder(output: Path, *, overwrite: bool) -> Manifest | None:
@@ -146,6 +173,45 @@ def check_inputs(output: Path, inputs: Mapping[str, str | None]) -> None:
             )
 
 
+def asked_more(
+    output: Path, earlier: Earlier, *, merge: bool, held_out: Mapping[str, Any] | None
+) -> list[str]:
+    """What is asked of a finished run and not in its output; nothing, as a rule.
+
+    Args:
+        held_out: facts of the pairs to evaluate on.
+
+    Raises:
+        UserError: there is something, and the weights to do it with are gone.
+    """
+    found = []
+    if merge and has_adapter(output):
+        found.append("merges its adapter")
+    if held_out is not None and held_out != earlier.held_out:
+        found.append("evaluates it on other held-out pairs" if earlier.held_out else "evaluates it")
+    steps = earlier.figures.get("step")
+    if found and earlier.step != steps:
+        raise UserError(
+            f"the run is finished, and its last checkpoint is gone: nothing {' and '.join(found)} any more",
+            where=str(output),
+            expected=f"{CHECKPOINTS}/checkpoint-{steps or 0:.0f}",
+            remedy="leave out --merge-adapter and --eval-data, or --overwrite to train again",
+        )
+    return found
+
+
+def has_adapter(output: Path) -> bool:
+    """Whether the weights in the folder are those of an adapter."""
+    return (output / ADAPTER[0]).is_file()
+
+
+def remove(output: Path, patterns: Iterable[str]) -> None:
+    """Remove files of an output by their names."""
+    for pattern in patterns:
+        for path in output.glob(pattern):
+            path.unlink()
+
+
 def _empty(output: Path) -> None:
     """Remove what the folder holds, but not the folder: it may be a link, or where a disk is mounted."""
     for path in output.iterdir():
@@ -155,13 +221,22 @@ def _empty(output: Path) -> None:
             path.unlink()
 
 
-def finish(output: Path, manifest: Manifest, figures: Mapping[str, Any]) -> None:
-    """Note that all is written."""
-    last = replace(manifest.runs[-1], ended=utc_now(), info={_FINISHED: True, "figures": dict(figures)})
+def finish(
+    output: Path, manifest: Manifest, figures: Mapping[str, float], held_out: Mapping[str, Any] | None
+) -> None:
+    """Note that all is written.
+
+    Args:
+        figures: one that is no number is written as null.
+        held_out: facts of the pairs that were evaluated on.
+    """
+    numbers = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    info = {_FINISHED: True, "figures": numbers, _HELD_OUT: held_out}
+    last = replace(manifest.runs[-1], ended=utc_now(), info=info)
     with writing(output):
         _write(output, replace(manifest, runs=(*manifest.runs[:-1], last)))
 
 
 def _write(output: Path, manifest: Manifest) -> None:
-    text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2) + "\n"
+    text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     replace_file(manifest_path(output / _NAME), [text.encode()])

@@ -6,15 +6,15 @@ tells the pair apart before the rest is written.
 
 Everything is detached and unweighted: a policy that weighs tokens changes the loss, not these.
 ``None`` means that it cannot be known (the reference's per-token values were cached as sums), and is not
-logged.
+logged. A pair whose two sides are the same tokens has no order to find: accuracies leave it out (NaN, here).
 
 Shape suffixes: B pairs; R rows, the B chosen ones and then the B rejected ones; T positions of a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -52,9 +52,7 @@ def prefix_rewards(
         tokens: ``None`` for all of them.
         mean: the reward is the mean over these tokens, not the sum.
     """
-    within_RT = response_RT != 0
-    if tokens is not None:
-        within_RT = within_RT & (within_RT.cumsum(dim=1) <= tokens)
+    within_RT = first(response_RT, tokens)
     rewards_R = (scores_RT.float() * within_RT).sum(dim=1)
     if mean:
         rewards_R = rewards_R / within_RT.sum(dim=1).clamp(min=1)
@@ -68,19 +66,96 @@ def by_prefix(
     prefixes: Sequence[int | None] = PREFIXES,
     *,
     mean: bool = False,
+    ids_RT: Tensor | None = None,
 ) -> dict[str, Tensor | None]:
     """Accuracy and margin of each pair by prefix length, ``[B]`` each: ``rewards/accuracies@8``, ...
 
     Args:
         scores_RT: the reward of each token, or ``None`` where only sums are known.
+        ids_RT: the tokens; with them, the accuracy of a pair that does not differ yet is NaN.
     """
     found: dict[str, Tensor | None] = {}
     for tokens in prefixes:
         at = "all" if tokens is None else str(tokens)
         rewards = None if scores_RT is None else prefix_rewards(scores_RT, response_RT, tokens, mean=mean)
-        found[f"rewards/accuracies@{at}"] = None if rewards is None else rewards.accuracy
+        accuracy = None if rewards is None else rewards.accuracy
+        if accuracy is not None and ids_RT is not None:
+            accuracy = accuracy.masked_fill(same(ids_RT, first(response_RT, tokens)), float("nan"))
+        found[f"rewards/accuracies@{at}"] = accuracy
         found[f"rewards/margins@{at}"] = None if rewards is None else rewards.margin
     return found
+
+
+def first(response_RT: Tensor, tokens: int | None) -> Tensor:
+    """Where the first ``tokens`` response tokens stand; all of them for ``None``."""
+    within_RT = response_RT != 0
+    return within_RT if tokens is None else within_RT & (within_RT.cumsum(dim=1) <= tokens)
+
+
+def same(ids_RT: Tensor, weights_RT: Tensor) -> Tensor:
+    """Which pairs have the same tokens with the same weights on both sides, up to the last that weighs.
+
+    Args:
+        weights_RT: 0 outside the responses.
+
+    Returns:
+        Booleans, ``[B]``.
+    """
+    seen_RT = (weights_RT != 0).flip(1).cumsum(dim=1).flip(1) > 0
+    (ids, its_ids), (weights, its_weights), (seen, its_seen) = (
+        values.chunk(2) for values in (ids_RT, weights_RT, seen_RT)
+    )
+    differs = (seen != its_seen) | (seen & ((ids != its_ids) | (weights != its_weights)))
+    return ~differs.any(dim=1)
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many pairs each noted mean is of; TRL averages batches as if they were all alike.
+
+    A mode is ``train`` or ``eval``; what was noted in one is gone once it was logged.
+    """
+
+    pairs: dict[str, list[int]] = field(default_factory=dict)
+    """Of each batch, by mode."""
+    counts: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Pairs behind each mean, by mode and name."""
+
+    def note(
+        self,
+        mode: str,
+        metrics: dict[str, list[float]],
+        values: Mapping[str, Tensor],
+        gather: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Append the means of one batch to ``metrics``; a name that no pair counts for gets none.
+
+        Args:
+            values: ``[B]`` each; NaN where a pair is left out.
+        """
+        # One exchange between processes, and one wait for the device, for all of them.
+        table = gather(torch.stack([one.float() for one in values.values()], dim=1))
+        sums, counts = torch.stack([table.nansum(dim=0), (~table.isnan()).sum(dim=0).float()]).tolist()
+        for name, total, count in zip(values, sums, counts, strict=True):
+            if count:
+                metrics[name].append(total / count)
+                self.counts.setdefault((mode, name), []).append(int(count))
+            elif name in metrics and not metrics[name]:
+                del metrics[name]  # TRL divides by the number of values
+        self.pairs.setdefault(mode, []).append(table.size(0))
+
+    def weigh(self, mode: str, metrics: dict[str, list[float]], *, every: bool) -> None:
+        """Put one mean over pairs in place of the batches' means, and forget the batches.
+
+        Args:
+            every: weigh all; else only those for which pairs were left out.
+        """
+        pairs = self.pairs.pop(mode, [])
+        for name, values in metrics.items():
+            counts = self.counts.pop((mode, name), pairs)
+            if len(values) == len(counts) and (every or counts != pairs):
+                total = sum(count * value for count, value in zip(counts, values, strict=True))
+                metrics[name] = [total / sum(counts)]
 
 
 def drift(policy_B: Tensor, reference_B: Tensor, tokens_B: Tensor) -> Tensor:

@@ -11,14 +11,15 @@ Invariants
     - Rows keep their order; nothing is dropped here.
     - The digest is of prompts and responses: the same pairs in another format have the same one.
 
-Other columns are left behind, but for ``tools`` and ``chat_template_kwargs``, which templates read.
+Other columns are left behind, but for ``tools`` and ``chat_template_kwargs``, which templates read, and
+those that a caller asks for by name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,9 +30,8 @@ from datasets.exceptions import DatasetGenerationError
 
 from weft import __version__
 from weft.errors import UserError
-from weft.preference.applying import POLICY
+from weft.preference.applying import POLICY, ROW
 from weft.preference.checking import SIDES, check_row
-from weft.preference.rows import ROW
 from weft.prompts.files import LocatedRow, file_kind, reader_for
 
 KEPT = ("prompt", *SIDES, "tools", "chat_template_kwargs")
@@ -48,13 +48,17 @@ class Pairs:
     from_hub: bool
 
 
-def open_pairs(name: str, *, split: str = "train", limit: int | None = None) -> Pairs:
+def open_pairs(
+    name: str, *, split: str = "train", limit: int | None = None, keep: Sequence[str] = ()
+) -> Pairs:
     """Read all pairs of a file or data set, and check each.
 
     Args:
         name: path of a JSONL, JSON, CSV, TSV or Parquet file; a data set's folder, or hub id.
         split: of a data set; files have none.
         limit: take only the first rows.
+        keep: columns to keep besides, as JSON text, so that each has one type whatever its rows hold; they
+            are not checked, and no part of the digest.
 
     Raises:
         UserError: there is no such file or data set, or a row cannot be used.
@@ -63,12 +67,12 @@ def open_pairs(name: str, *, split: str = "train", limit: int | None = None) -> 
     if path.is_file():
         stat = path.stat()
         stamp = (__version__, str(path.resolve()), stat.st_size, stat.st_mtime_ns)
-        rows, label = _of_file(path, stamp, limit), str(path)
+        rows, label = _of_file(path, stamp, limit, tuple(keep)), str(path)
     else:
         like_path = file_kind(path) is not None or name.startswith((".", "/", "~")) or name.count("/") > 1
         if like_path and not path.is_dir():
             raise UserError("no such file", where=name, remedy="check the path; data set ids are owner/name")
-        rows, label = _of_dataset(name, path, split, limit), f"{name}[{split}]"
+        rows, label = _of_dataset(name, path, split, limit, tuple(keep)), f"{name}[{split}]"
     if len(rows) == 0:
         raise _no_rows(label)
     digest = hashlib.sha256()
@@ -168,8 +172,8 @@ def _messages(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
-def _uniform(rows: Iterable[LocatedRow]) -> Iterator[dict[str, Any]]:
-    """Normalised rows that all have the columns and kinds of the first one."""
+def _uniform(rows: Iterable[LocatedRow], keep: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    """Normalised rows that all have the columns and kinds of the first one; and the columns of ``keep``."""
     first: dict[str, type] | None = None
     arguments: set[str] | None = None
     for where, row in rows:
@@ -194,15 +198,18 @@ def _uniform(rows: Iterable[LocatedRow]) -> Iterator[dict[str, Any]]:
                 ),
                 remedy="write all rows in one way",
             )
-        yield found
+        yield found | _kept(row, keep)
 
 
-def _of_file(path: Path, stamp: tuple[Any, ...], limit: int | None) -> Dataset:
+def _kept(row: Mapping[str, Any], keep: tuple[str, ...]) -> dict[str, str]:
+    return {name: json.dumps(row.get(name), ensure_ascii=False, default=str) for name in keep}
+
+
+def _of_file(path: Path, stamp: tuple[Any, ...], limit: int | None, keep: tuple[str, ...]) -> Dataset:
     # Through the cache of `datasets`: rows stay on disk, and what TRL caches of them is found again.
     try:
-        return Dataset.from_generator(
-            _file_rows, gen_kwargs={"path": str(path), "stamp": stamp, "limit": limit}
-        )
+        arguments = {"path": str(path), "stamp": stamp, "limit": limit}
+        return Dataset.from_generator(_file_rows, gen_kwargs=arguments | ({"keep": keep} if keep else {}))
     except DatasetGenerationError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, UserError):
@@ -222,13 +229,15 @@ def _no_rows(where: str) -> UserError:
     return UserError("there are no rows", where=where, expected="at least one preference pair")
 
 
-def _file_rows(path: str, stamp: tuple[Any, ...], limit: int | None) -> Iterator[dict[str, Any]]:
+def _file_rows(
+    path: str, stamp: tuple[Any, ...], limit: int | None, keep: tuple[str, ...] = ()
+) -> Iterator[dict[str, Any]]:
     """``stamp`` makes another cache of a file that changed, and for another Weft."""
     file = Path(path)
-    yield from _uniform(islice(reader_for(file)(file, "prompt"), limit))
+    yield from _uniform(islice(reader_for(file)(file, "prompt"), limit), keep)
 
 
-def _of_dataset(name: str, path: Path, split: str, limit: int | None) -> Dataset:
+def _of_dataset(name: str, path: Path, split: str, limit: int | None, keep: tuple[str, ...]) -> Dataset:
     try:
         if path.is_dir() and any((path / part).exists() for part in ("dataset_dict.json", "state.json")):
             saved = load_from_disk(str(path))
@@ -252,12 +261,13 @@ def _of_dataset(name: str, path: Path, split: str, limit: int | None) -> Dataset
     located = ((f"{label}: row {number}", row) for number, row in enumerate(rows))
     for _ in _uniform(located):  # all of them are checked before one is rewritten
         pass
-    return rows.map(_Normalise(label), with_indices=True, remove_columns=rows.column_names)
+    return rows.map(_Normalise(label, keep), with_indices=True, remove_columns=rows.column_names)
 
 
 @dataclass(frozen=True)
 class _Normalise:
     label: str
+    keep: tuple[str, ...]
 
     def __call__(self, row: dict[str, Any], number: int) -> dict[str, Any]:
-        return normalised(row, f"{self.label}: row {number}")
+        return normalised(row, f"{self.label}: row {number}") | _kept(row, self.keep)

@@ -2,6 +2,8 @@
 
 Invariants
     - Text is tokenised by TRL, so that the trainer sees what it would have made itself; it is not cut here.
+      A beginning or end of sequence that stands twice is kept once, whatever the policy: runs with and
+      without a cut see the same.
     - A row that is dropped is counted; ``weft_row`` is its number in the data that came in.
 """
 
@@ -21,13 +23,13 @@ from weft.engines.language import loaded
 from weft.engines.opening import model_folder
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
-from weft.preference.applying import Apply
+from weft.preference.applying import ROW, Apply
 from weft.preference.checking import IDS, checked, shortened_prompts
+from weft.preference.ends import one_each
 from weft.preference.pairs import Pairs, open_pairs
 from weft.preference.policies import at_epoch, parse_policy
 from weft.preference.preview import Preview, measured, preview
 from weft.preference.recipe import AlignSettings
-from weft.preference.rows import ROW
 
 Tell = Callable[[str], None]
 
@@ -49,6 +51,45 @@ def read_pairs(settings: AlignSettings) -> Pairs:
         return open_pairs(settings.data, split=settings.split, limit=settings.limit)
 
 
+def read_held_out(settings: AlignSettings) -> Pairs | None:
+    """The pairs to evaluate on; ``None`` if there are none."""
+    if settings.evaluation is None:
+        return None
+    name, split = settings.evaluation
+    with PartialState().main_process_first():
+        return open_pairs(name, split=split)
+
+
+def held_out_rows(settings: AlignSettings, pairs: Pairs, tokenizer: Any, tell: Tell) -> Dataset:
+    """Token ids of the pairs to evaluate on; none is dropped but those whose prompt fills ``max_length``.
+
+    Raises:
+        UserError: a pair cannot be used, or none is left.
+    """
+    usable, _ = checked(pairs.rows, "evaluation", drops_empty=False)
+    rows = tokenised(
+        usable,
+        tokenizer,
+        settings.max_length,
+        where=f"model {settings.model}",
+        name="evaluation",
+        tell=tell,
+    )
+    if too_long := len(usable) - len(rows):
+        tell(f"evaluation data: {too_long:,} pairs dropped, whose prompt fills max_length")
+    if len(rows) == 0:
+        raise _nothing_fits(settings, pairs)
+    return rows
+
+
+def _nothing_fits(settings: AlignSettings, pairs: Pairs) -> UserError:
+    return UserError(
+        f"every prompt fills max_length ({settings.max_length} tokens)",
+        where=pairs.name,
+        remedy="raise --max-length",
+    )
+
+
 def prepared(settings: AlignSettings, pairs: Pairs, tell: Tell) -> Prepared:
     """Pairs checked and tokenised, and the preview of the settings' policy.
 
@@ -60,11 +101,7 @@ def prepared(settings: AlignSettings, pairs: Pairs, tell: Tell) -> Prepared:
     rows = tokenised(usable, tokenizer, settings.max_length, where=f"model {settings.model}", tell=tell)
     too_long = len(usable) - len(rows)
     if len(rows) == 0:
-        raise UserError(
-            f"every prompt fills max_length ({settings.max_length} tokens)",
-            where=pairs.name,
-            remedy="raise --max-length",
-        )
+        raise _nothing_fits(settings, pairs)
     policy = parse_policy(settings.prefix)
     apply = Apply(at_epoch(policy, 0), settings.max_length)
     try:
@@ -97,9 +134,19 @@ def _tokenizer(settings: AlignSettings) -> Any:
 
 
 def tokenised(
-    rows: Dataset, tokenizer: Any, max_length: int | None, *, where: str, tell: Tell = print
+    rows: Dataset,
+    tokenizer: Any,
+    max_length: int | None,
+    *,
+    where: str,
+    name: str = "training",
+    tell: Tell = print,
 ) -> Dataset:
     """Token ids as TRL makes them, without pairs whose prompt fills ``max_length``.
+
+    Args:
+        where: the model, for messages.
+        name: of the data, for lines.
 
     Raises:
         UserError: the tokenizer has no end of sequence, or no template for messages.
@@ -118,9 +165,10 @@ def tokenised(
         )
     settings = SimpleNamespace(dataset_num_proc=None, max_length=max_length, truncation_mode="keep_start")
     found = DPOTrainer._prepare_dataset(
-        SimpleNamespace(_tokenizer=tokenizer), rows, tokenizer, settings, "training"
+        SimpleNamespace(_tokenizer=tokenizer), rows, tokenizer, settings, name
     )
-
-    if differs := shortened_prompts(found, tokenizer):
-        tell(differs)
+    differs = shortened_prompts(found, tokenizer) if name == "training" else None
+    found, doubled = one_each(found, tokenizer, name, mend=True)
+    for line in filter(None, (differs, doubled)):
+        tell(line)
     return found.select_columns([*IDS, ROW])

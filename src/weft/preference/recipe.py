@@ -13,6 +13,7 @@ This module loads neither torch nor TRL; what TRL makes of a value is found when
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -58,7 +59,7 @@ _FREE = {
 class AlignSettings(BaseModel):
     """One run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(min_length=1)
     """Hub id or folder of a causal language model; or micro:student, micro:teacher."""
@@ -207,6 +208,18 @@ class AlignSettings(BaseModel):
             set(self.trl) & {*type(self).model_fields, "output_dir", "resume_from_checkpoint"}
         ):
             yield f"trl: {', '.join(known)} is set by itself, not under trl"
+        for name, value in self.trl.items():
+            if not _finite(value):
+                yield f"trl: {name} holds a number that is none ({value}), which no manifest can keep"
+
+
+def _finite(value: Any) -> bool:
+    """Whether all numbers in it are numbers."""
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def deciding(settings: AlignSettings) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Invariants
       seen).
     - A pair whose responses do not differ any more is dropped from training and counted, never from
       evaluation.
-    - ``none`` adds ``weft_row`` and touches nothing else.
+    - ``none`` adds ``weft_row`` and touches nothing else; of signs that stand twice (``ends.py``) it is told.
     - The policy with all its parameters is part of what the data set's fingerprint is made of.
 
 Streamed data sets are cut while they stream: what is dropped is not counted there.
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -35,14 +36,16 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, IterableDataset
+from datasets.fingerprint import Hasher
 from trl import DPOTrainer
 from trl.trainer.utils import global_then_local_main_first
 
 from weft.errors import UserError
-from weft.preference.applying import POLICY, Apply, Drawn, Truncate
+from weft.preference.applying import POLICY, ROW, Apply, Drawn, Truncate
 from weft.preference.checking import checked, first_row, is_tokenised, shortened_prompts
 from weft.preference.consistent import agreement, judged
 from weft.preference.counts import counted
+from weft.preference.ends import one_each
 from weft.preference.policies import (
     Consistent,
     Judge,
@@ -54,7 +57,6 @@ from weft.preference.policies import (
     redraws,
 )
 
-ROW = "weft_row"
 COLUMNS = (
     "chosen_weights",
     "rejected_weights",
@@ -122,8 +124,12 @@ def prepare(
             where=f"{plan.name} data",
             remedy="raise max_length",
         )
-    if not is_tokenised(first) and not plan.evaluation:
-        _say(tell, shortened_prompts(rows, tokenizer))
+    if not is_tokenised(first):
+        if not plan.evaluation:
+            _say(tell, shortened_prompts(rows, tokenizer))
+        with _main_first():
+            rows, doubled = one_each(rows, tokenizer, plan.name, mend=not leaves)
+        _say(tell, doubled)
     if too_long and (leaves or plan.evaluation):
         _say(tell, f"{plan.name} data: {too_long:,} pairs dropped, whose prompt fills max_length")
     if leaves:
@@ -131,7 +137,9 @@ def prepare(
     if isinstance(plan.policy, Consistent) and POLICY not in first:
         rows = _with_judged(rows, plan.policy, judge, tokenizer, tell)
     mapped = _map(rows, _step(plan, POLICY in first), plan)
-    if not plan.evaluation:
+    if plan.evaluation:
+        _say(tell, _left_out(mapped, plan))
+    else:
         mapped = _without_same(mapped, plan, too_long, empty, tell)
     temporary = [name for name in ("weft_same", "weft_kept") if name in first_row(mapped, plan.name)]
     return mapped.remove_columns(temporary)
@@ -203,6 +211,19 @@ def cut(
     return rows.select_columns(sorted(names))
 
 
+def stamped(rows: Rows, *facts: Any) -> Rows:
+    """The same rows under a fingerprint that differs with these facts, too.
+
+    Rows that no policy touched have the same one whatever the collator cuts from them, and what is cached by
+    it would be taken for another length.
+    """
+    if not isinstance(rows, Dataset):
+        return rows
+    found = copy(rows)
+    found._fingerprint = Hasher.hash((rows._fingerprint, *facts))
+    return found
+
+
 def _step(plan: Plan, cut_before: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
     if cut_before:
         return Truncate(plan.max_length)
@@ -223,6 +244,17 @@ def _without_same(mapped: Rows, plan: Plan, too_long: int, empty: int, tell: Tel
         _say(tell, f"prefix {plan.policy.spec}, {plan.name} data: {counts}{when}")
     with _main_first():
         return mapped.filter(_differs, **_options(mapped, plan, "Dropping pairs that do not differ"))
+
+
+def _left_out(mapped: Rows, plan: Plan) -> str | None:
+    """What to say of evaluation pairs that are the same after the policy; ``None`` if there are none."""
+    number = sum(mapped["weft_same"]) if isinstance(mapped, Dataset) else 0
+    if not number:
+        return None
+    return (
+        f"{plan.name} data: {number:,} of {len(mapped):,} pairs do not differ in what prefix "
+        f"{plan.policy.spec} leaves of them; reward accuracies leave them out"
+    )
 
 
 def _differs(row: dict[str, Any]) -> bool:

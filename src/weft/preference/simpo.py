@@ -144,6 +144,12 @@ class SimPOTrainer(PrefixDPOTrainer):
     def _token_scores(self, step: Step, tokens: int) -> Tensor | None:
         return None if step.policy is None else self.beta * step.policy[:, -tokens:]
 
+    def _rewards(self, step: Step, pairs: Mapping[str, Any], weights: Tensor) -> Tensor | None:
+        if step.policy is None:
+            return None
+        rewards: Tensor = self.beta * mean_per_token(step.policy[:, -weights.size(1) :] * weights, weights)
+        return rewards
+
     def _mend_means(self, mode: str, weights: Tensor) -> None:
         """Nothing to mend: none of TRL's means over tokens is noted here."""
 

@@ -18,7 +18,7 @@ It does not know which policy suits the data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -30,13 +30,13 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from weft.errors import RunError, UserError
-from weft.preference.applying import POLICY
+from weft.preference.applying import POLICY, ROW
 from weft.preference.checking import check_columns, first_row
-from weft.preference.collator import SFT, Draw, PrefixCollator
+from weft.preference.collator import SFT, Draw, Epochs, PrefixCollator
 from weft.preference.forward import Forward, install
-from weft.preference.metrics import bad_pairs, by_prefix, drift, lengths, prefix_rewards
+from weft.preference.metrics import Rewards, Tally, bad_pairs, by_prefix, drift, lengths, prefix_rewards, same
 from weft.preference.policies import Judge, PrefixPolicy, Weighing, Whole, parse_policy, redraws
-from weft.preference.rows import COLUMNS, ROW, Plan, prepare
+from weft.preference.rows import COLUMNS, Plan, prepare, stamped
 from weft.preference.settings import check_settings
 
 
@@ -104,8 +104,7 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
             self.prefix, args, own_collator=data_collator is not None, prompt_learning=self._prompt_learning
         )
         self._training_prepared = self._installed = False
-        self._evaluated: list[int] = []
-        """Pairs of each batch of the evaluation at hand."""
+        self._tally = Tally()
         self._policy_forward: Forward | None = None
         self._reference_forward: Forward | None = None
         super().__init__(
@@ -180,7 +179,9 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         # TRL does this inside its constructor, and the weights have to be known by then.
         self._install()
-        return super()._precompute_ref_logps(dataset, name, batch_size)
+        args = self.args
+        known = stamped(dataset, args.max_length, args.truncation_mode, args.ld_alpha, args.bf16, args.fp16)
+        return super()._precompute_ref_logps(known, name, batch_size)
 
     # --- model ----------------------------------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
         if not redraws(self.prefix):
             return None
         epoch = torch.zeros(1, dtype=torch.long).share_memory_()  # type: ignore[no-untyped-call]
-        self.add_callback(_Epochs(epoch))
+        self.add_callback(Epochs(epoch))
         return Draw(self.prefix, self.args.max_length, "sft" in self.loss_types, epoch)
 
     def _take_likelihood(self) -> None:
@@ -225,6 +226,13 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
         self._likelihood = sum(weight for name, weight in terms if name == "sft")
         self.loss_types = [name for name, _ in terms if name != "sft"]
         self.loss_weights = [weight for name, weight in terms if name != "sft"]
+
+    def _run_epoch(self, *args: Any, **named: Any) -> None:
+        """Transformers', but for a run that was resumed at its last step: that would take one more."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **named)
 
     # --- a step ---------------------------------------------------------------------------------------------
 
@@ -303,53 +311,55 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
         return rewards
 
     def _measure(self, mode: str, step: Step, pairs: Mapping[str, Any]) -> None:
-        weights = pairs["completion_mask"][:, 1:]
+        weights, ids = pairs["completion_mask"][:, 1:], pairs["input_ids"][:, 1:]
         response = pairs["response_mask"][:, 1:] if "response_mask" in pairs else weights
         scores = self._token_scores(step, weights.size(1))
         found: dict[str, Tensor | None] = {
-            **by_prefix(scores, response, mean=self._rewards_are_means),
+            **by_prefix(scores, response, mean=self._rewards_are_means, ids_RT=ids),
             **lengths(weights),
         }
-        if step.policy is not None:
-            found |= self._drifts(step, pairs, weights)
+        sums = self._sums(step, pairs, weights)
+        if sums is not None:
+            moved = drift(*sums, weights.sum(dim=1)).chunk(2)
+            found |= {"drift/chosen": moved[0], "drift/rejected": moved[1]}
         if mode == "eval" and self._sees_whole(pairs) and scores is not None:
             uncut = prefix_rewards(scores, response, None, mean=self._rewards_are_means)
-            found["uncut/rewards/accuracies"] = uncut.accuracy
+            found["uncut/rewards/accuracies"] = found["rewards/accuracies@all"]
             found["uncut/rewards/margins"] = uncut.margin
             found |= {f"uncut/{name}": value for name, value in lengths(response).items()}
-        known = {name: values.float() for name, values in found.items() if values is not None}
-        # One exchange between processes, and one wait for the device, for all of them.
-        means = self.accelerator.gather(torch.stack(list(known.values()), dim=1)).mean(dim=0).tolist()
-        for name, mean in zip(known, means, strict=True):
-            self._metrics[mode][name].append(mean)
+        rewards = None if isinstance(self.prefix, Whole) else self._rewards(step, pairs, weights)
+        if rewards is not None:
+            # TRL's counts pairs as wrong that have no token left in which they differ.
+            self._metrics[mode]["rewards/accuracies"].pop()
+            right = Rewards(*rewards.chunk(2)).accuracy
+            found["rewards/accuracies"] = right.masked_fill(same(ids, weights), float("nan"))
+        known = {name: values for name, values in found.items() if values is not None}
+        self._tally.note(mode, self._metrics[mode], known, self.accelerator.gather)
         if weights.is_floating_point():
             self._mend_means(mode, weights)
-        if mode == "eval":
-            self._evaluated.append(weights.size(0) // 2)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """TRL's; but unless the policy is ``none``, a smaller last batch of an evaluation weighs less."""
-        found, pairs = self._metrics["eval"], self._evaluated
-        if not self.model.training and pairs and not isinstance(self.prefix, Whole):
-            for name, values in found.items():
-                if len(values) == len(pairs):
-                    found[name] = [sum(n * one for n, one in zip(pairs, values, strict=True)) / sum(pairs)]
-        if not self.model.training:
-            self._evaluated = []
+        """TRL's; but means are over pairs where some were left out, and in evaluations after a policy."""
+        mode = "train" if self.model.training else "eval"
+        every = mode == "eval" and not isinstance(self.prefix, Whole)
+        self._tally.weigh(mode, self._metrics[mode], every=every)
         super().log(logs, start_time)
 
-    def _drifts(self, step: Step, pairs: Mapping[str, Any], weights: Tensor) -> dict[str, Tensor | None]:
-        assert step.policy is not None
-        tokens = weights.sum(dim=1)
+    def _sums(self, step: Step, pairs: Mapping[str, Any], weights: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Weighted log-probs of the responses under policy and reference, ``[R]`` in nats."""
+        if step.policy is None:
+            return None
         policy = (step.policy[:, -weights.size(1) :] * weights).sum(dim=1)
         if step.reference is not None:
-            reference = (step.reference[:, -weights.size(1) :] * weights).sum(dim=1)
-        elif "ref_chosen_logps" in pairs:
-            reference = torch.cat([pairs["ref_chosen_logps"], pairs["ref_rejected_logps"]])
-        else:
-            return {}
-        chosen, rejected = drift(policy, reference, tokens).chunk(2)
-        return {"drift/chosen": chosen, "drift/rejected": rejected}
+            return policy, (step.reference[:, -weights.size(1) :] * weights).sum(dim=1)
+        if "ref_chosen_logps" in pairs:
+            return policy, torch.cat([pairs["ref_chosen_logps"], pairs["ref_rejected_logps"]])
+        return None
+
+    def _rewards(self, step: Step, pairs: Mapping[str, Any], weights: Tensor) -> Tensor | None:
+        """Rewards of the responses as the loss sees them, ``[R]``."""
+        sums = self._sums(step, pairs, weights)
+        return None if sums is None else self.beta * (sums[0] - sums[1])
 
     def _sees_whole(self, pairs: Mapping[str, Any]) -> bool:
         return "response_mask" in pairs or isinstance(self.prefix, Whole | Weighing)
@@ -366,16 +376,6 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
         metrics["mean_token_accuracy"][-1] *= chosen / chosen_tokens
         metrics["logits/chosen"][-1] *= chosen / chosen_tokens
         metrics["logits/rejected"][-1] *= rejected / rejected_tokens
-
-
-@dataclass
-class _Epochs(TrainerCallback):  # type: ignore[misc]
-    """Tells the collator, wherever its copies are, which epoch begins."""
-
-    epoch: Tensor = field()
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.epoch.fill_(int((state.epoch or 0) + 1e-6))
 
 
 def _silent(_: str) -> None: ...
