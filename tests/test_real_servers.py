@@ -38,10 +38,12 @@ from serving import (
 from weft.cli.main import main
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
+from weft.gap import style
+from weft.gap.distance.readings import READINGS
 from weft.micro import make_prompts, model_path
 from weft.prompts import PromptSource, open_prompts
 from weft.records import Author, Status, Trace
-from weft.store import read_manifest, read_traces, rejected_path
+from weft.store import read_manifest, read_rows, read_traces, rejected_path
 from weft.synthesis import SynthesisSettings, synthesize
 from weft.synthesis.run import Silence
 from weft.synthesis.strategies import Strategy
@@ -240,6 +242,31 @@ def test_a_teacher_that_cannot_score_is_refused_at_once(servers: Servers, tmp_pa
     with pytest.raises(UserError, match="log-prob"):
         synthesize(asked, prompt_file(tmp_path, 2), tmp_path / "traces.jsonl")
     assert not (tmp_path / "traces.jsonl").exists()
+
+
+def test_texts_are_read_as_by_the_same_weights_in_process(
+    servers: Servers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traces = tmp_path / "traces.jsonl"
+    synthesize(settings(LOCAL, strategy=Strategy.TEACHER_ONLY), prompt_file(tmp_path, 24), traces)
+    found = {}
+    for name, student in (("there", over(servers.student)), ("here", LOCAL[STUDENT])):
+        style(traces, student=student, boundary="none", output=tmp_path / f"{name}.json")
+        rows = read_rows(READINGS, tmp_path / f"{name}.readings.jsonl")
+        found[name] = {reading.id: reading for reading in rows}
+    assert len(found["here"]) == 24 and found["there"].keys() == found["here"].keys()
+    tokens = others = 0
+    for id, here in found["here"].items():
+        there = found["there"][id]
+        assert (there.text, there.chars, there.entropies) == (here.text, here.chars, None)
+        assert there.nats == pytest.approx(here.nats, abs=TIE)
+        assert there.ranks is not None and here.ranks is not None
+        # Ids whose logits are a tie may change places, as in greedy text.
+        assert all(abs(a - b) <= 2 for a, b in zip(there.ranks, here.ranks, strict=True))
+        tokens += here.tokens
+        others += sum(a != b for a, b in zip(there.ranks, here.ranks, strict=True))
+    assert others <= tokens / 100
+    tell(capsys, f"{tokens:,} tokens read by vLLM and in process: {others} of another rank")
 
 
 # -- doctor ----------------------------------------------------------------------------------------------

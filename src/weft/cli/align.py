@@ -371,7 +371,8 @@ def _summary(result: Aligned, settings: AlignSettings) -> None:
     rows = [
         (
             "steps",
-            f"{result.steps:,}" + (f", from {result.resumed_from:,} on" if result.resumed_from else ""),
+            f"{result.steps:,}"
+            + (f", {result.resumed_from:,} of them in an earlier run" if result.resumed_from else ""),
         ),
         ("loss", f"{figures['loss']:.4f}" if "loss" in figures else ""),
         (
@@ -387,7 +388,7 @@ def _summary(result: Aligned, settings: AlignSettings) -> None:
         ),
         ("seconds", f"{result.seconds:,.1f}"),
         (
-            "adapter in" if settings.lora_r and not settings.merge_adapter else "model in",
+            "adapter in" if (result.output / "adapter_config.json").is_file() else "model in",
             shlex.quote(str(result.output)),
         ),
         ("its card", shlex.quote(str(result.output / "README.md"))),

@@ -20,8 +20,13 @@ COMMANDS = {
         "weft.cli.boundary:app",
         "Where the pen changes hands: annotate, train and measure predictors.",
     ),
+    "gap": (
+        "weft.cli.gap:app",
+        "How far data are from a student, and whether ranking well means generating well.",
+    ),
     "align": ("weft.cli.align:align", "Train on preference pairs, cut to what decides them."),
     "show": ("weft.cli.show:show", "Print traces, each author in its own colour."),
+    "report": ("weft.cli.report:report", "Make one HTML file of traces and figures, to read and to show."),
     "demo": ("weft.cli.demo:demo", "Run the whole job on the embedded micro world."),
     "micro": ("weft.cli.micro:app", "The embedded micro world: prompts for it, and what its models score."),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,14 +64,24 @@ def frame(names: Sequence[str], rows: Iterable[tuple[Sequence[Any], Any]]) -> pa
 
     Args:
         names: columns that say what a figure is of.
-        rows: values of these columns, and a dataclass with figures among its fields.
+        rows: values of these columns, and a dataclass with figures among its fields, or figures by name.
     """
     import pandas
 
     table = [
-        [*where, field.name, figure.value, figure.low, figure.high, figure.n]
+        [*where, name, figure.value, figure.low, figure.high, figure.n]
         for where, found in rows
-        for field in fields(found)
-        if isinstance(figure := getattr(found, field.name), Figure)
+        for name, figure in _figures(found)
     ]
     return pandas.DataFrame(table, columns=[*names, "figure", "value", "low", "high", "n"])
+
+
+def _figures(found: Any) -> Iterator[tuple[str, Figure]]:
+    values = (
+        found.items()
+        if isinstance(found, Mapping)
+        else ((f.name, getattr(found, f.name)) for f in fields(found))
+    )
+    for name, value in values:
+        if isinstance(value, Figure):
+            yield name, value

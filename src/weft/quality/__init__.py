@@ -1,1 +1,11 @@
-"""How good a text is: the one seam to whatever judges responses."""
+"""How good a text is: the one seam to whatever judges responses.
+
+::
+
+    base.py            the seam
+    opening.py         from a name to a judge
+    answer.py          the right answer is known
+    reward_model.py    a model trained to give rewards
+    judge.py           any engine, asked for a grade
+    plain.py           tags and control tokens in text that a model is shown
+"""

@@ -41,6 +41,9 @@ class Quality(Protocol):
         """The quality of each; ``None`` where it cannot be told (no right answer is known, an answer that
         cannot be parsed). ``[n]``
 
+        What an empty response is worth is the quality's own to say: the worst where that is known, else
+        ``None``. Calls may overlap, of one text each; what can share a batch does so in here.
+
         Raises:
             EngineError: a model that it asks failed.
             RunError: that model cannot serve at all.

@@ -94,12 +94,17 @@ def first_question(template: str, text: str) -> tuple[Message, ...]:
     return (Message("user", before + text + after),)
 
 
-def second_question(asked: Sequence[Message], answer: str, reason: str) -> tuple[Message, ...]:
+def second_question(
+    asked: Sequence[Message], answer: str, reason: str, *, again: str = AGAIN
+) -> tuple[Message, ...]:
     """The messages that ask again, with the answer and what was wrong with it.
 
     A message without text, which some chat templates refuse, is never among them.
+
+    Args:
+        again: what is said to it, with ``{reason}`` where that goes.
     """
-    remark = AGAIN.format(reason=reason)
+    remark = again.format(reason=reason)
     if not answer.strip():
         *before, last = asked
         return (*before, Message(last.role, f"{last.content}\n\n{remark}"))

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from weft.gap.made import Made
-from weft.intervals import Figure
+from weft.intervals import NOT_MEASURED, Figure
 
 if TYPE_CHECKING:
     import pandas
@@ -66,6 +66,9 @@ class Similarity:
     """Mean over prompts of the cosine of TF-IDF bags of the student's tokens (TESSY's); 1 is equal."""
     two_sample_accuracy: Figure
     """How often a linear model tells the two apart, held out by prompt; 0.5 is indistinguishable."""
+    own_cosine: Figure = NOT_MEASURED
+    """The cosine of two of the student's own texts of one prompt, where it wrote several: what
+    :attr:`tfidf_cosine` is for a source that is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,9 @@ class Texture:
 
     tokens_per_trace: Figure
     """Mean, in the student's tokens."""
-    tokens_median: float
-    tokens_p90: float
+    tokens_median: float | None
+    """``None``: no texts."""
+    tokens_p90: float | None
     repeated_4_grams: Figure
     """Share of a text's 4-grams of tokens that stood in it before."""
     distinct_1: Figure
@@ -99,6 +103,8 @@ class Texture:
     distinct_3: Figure
     self_similarity: Figure
     """Mean TF-IDF cosine between texts of different prompts."""
+    distinct_draw: int = 0
+    """Tokens of each draw in which different n-grams were counted."""
 
 
 class Advice(StrEnum):
@@ -117,6 +123,7 @@ class Outlier:
     """A trace far from its source's others."""
 
     id: str
+    """That it has in its file: :attr:`weft.gap.distance.readings.Reading.sample`."""
     nll_per_token: float
     z: float
     """Distance from the source's median in robust standard deviations (1.4826 times the median absolute
@@ -137,6 +144,8 @@ class Verdict:
     provisional: bool
     """Whether the thresholds come from no experiment yet."""
     outliers: tuple[Outlier, ...]
+    decided: Figure = NOT_MEASURED
+    """The figure that decided."""
 
 
 @dataclass(frozen=True, slots=True)

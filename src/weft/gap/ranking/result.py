@@ -182,8 +182,15 @@ class RewardGap:
             rows += [((policy.name, "positions", f"{at.start}-{at.end}"), at) for at in policy.positions]
             for reward in policy.rewards:
                 rows += [((policy.name, reward.kind, at.tokens or "all"), at) for at in reward.by_prefix]
+                rows.append(((policy.name, reward.kind, "share of the margin"), reward.margin_share))
+                rows.append(((policy.name, reward.kind, "accuracy by prefix policy"), reward.by_policy))
             rows += [((policy.name, "delta_q", at.tokens), at) for at in policy.delta_q]
             rows += [((policy.name, "consistency", at.policy), at) for at in policy.consistency]
             rows += [((policy.name, "drawn", f"{at.temperature:g}/{at.top_p:g}"), at) for at in policy.drawn]
-        rows += [(("", "correlation", at.reward), at) for at in self.correlations]
+        for found in self.correlations:
+            rows.append((("", "correlation", found.reward), found))
+            for name, figures in (("accuracy", found.accuracy), ("quality", found.quality)):
+                rows += [
+                    ((policy, "correlation", found.reward), {name: at}) for policy, at in figures.items()
+                ]
         return frame(("policy", "part", "at"), rows)

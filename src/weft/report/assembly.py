@@ -1,0 +1,195 @@
+"""The page: template, style sheet and script as one file.
+
+Invariants
+    - Its policy forbids every request; its one script and its one style sheet are known by digest.
+    - Text from outside is escaped by the template, hostile characters by their code; the texts of the reader
+      are JSON in a script element that is no program, and are shown as text only.
+
+It does not know files, nor how a section is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files as resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from weft import __version__
+from weft.cli.show import visible
+from weft.gap.distance.result import StyleGap
+from weft.gap.made import Made
+from weft.gap.ranking.result import RewardGap
+from weft.report.blocks import DASH, Section, Table
+from weft.report.boundaries import boundary_section
+from weft.report.catalogue import Catalogue, Entry
+from weft.report.distance import Keys, distance_section
+from weft.report.files import FileKind, Files
+from weft.report.loading import Loaded, in_script
+from weft.report.made import made_section
+from weft.report.ranking import ranking_section
+from weft.report.sampling import LONG, SHORT
+from weft.store import Manifest
+
+GENERATOR = '<meta name="generator" content="Weft report'
+"""By which a report is known; it stands within the first bytes of the file."""
+
+LISTED = 100
+"""Files that were left out which are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What was measured, by the name of its file."""
+
+    styles: Mapping[str, StyleGap]
+    rewards: Mapping[str, RewardGap]
+    boundaries: Mapping[str, Mapping[str, Any]]
+    manifests: Mapping[str, Manifest]
+
+    def sections(self, keys: Keys) -> list[Section]:
+        found: list[Section] = []
+        for at, style in enumerate(self.styles.values()):
+            found.append(distance_section(style, keys, _id("style-gap", at)))
+        for at, reward in enumerate(self.rewards.values()):
+            found.append(ranking_section(reward, _id("reward-gap", at)))
+        for at, (name, boundary) in enumerate(self.boundaries.items()):
+            found.append(boundary_section(boundary, name, _id("boundary", at)))
+        made: dict[str, Made] = {name: gap.made for name, gap in self.styles.items()}
+        made |= {name: gap.made for name, gap in self.rewards.items()}
+        last = made_section(made, self.manifests, "made")
+        return [*found, last] if last is not None else found
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A report but for its texts."""
+
+    title: str
+    files: Files
+    found: Catalogue
+    results: Results
+
+    def html(self, loaded: Loaded) -> bytes:
+        """The file's bytes, with these texts."""
+        style, script = _part("report.css"), _part("report.js")
+        policy = (
+            f"default-src 'none'; style-src 'sha256-{_digest(style)}'; "
+            f"script-src 'sha256-{_digest(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
+        )
+        prompts = ",".join(f"{in_script(key)}:{prompt}" for key, prompt in loaded.prompts)
+        html = (
+            _environment()
+            .get_template("report.html")
+            .render(
+                title=self.title,
+                generator=Markup(GENERATOR),
+                version=__version__,
+                policy=Markup(policy),
+                style=Markup(style),
+                script=Markup(script),
+                data=Markup(f'{{"texts":[{",".join(loaded.texts)}],"prompts":{{{prompts}}}}}'),
+                any_texts=bool(self.found.entries),
+                summary=self._summary(loaded),
+                files=self._files(),
+                notes=self.notes(loaded),
+                sections=self.results.sections(lambda source, id: loaded.keys.get((source, id))),
+            )
+        )
+        return html.encode("utf-8", "backslashreplace")
+
+    def notes(self, loaded: Loaded) -> tuple[str, ...]:
+        """What a reader of the page has to know of it, in sentences."""
+        notes = list(self.found.notes)
+        shown, total = len(loaded.texts), len(self.found.entries)
+        if shown < total:
+            notes.append(
+                f"{shown:,} of {total:,} texts are in this page; all would not fit. Outliers come first, "
+                "then some of every source, strategy and status, then prompts drawn by a digest, with all "
+                "their texts. Figures are over all texts that were measured."
+            )
+        if loaded.clipped:
+            limit = LONG if shown == total else SHORT
+            texts = "One text is" if loaded.clipped == 1 else f"{loaded.clipped:,} texts are"
+            notes.append(f"{texts} longer than {limit:,} characters and shown without the middle.")
+        return tuple(notes)
+
+    def _summary(self, loaded: Loaded) -> Table | None:
+        """Texts by source and strategy."""
+        if not self.found.entries:
+            return None
+        rows: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.found.entries:
+            rows.setdefault((entry.source, entry.strategy), []).append(entry)
+        shown = Counter((entry.source, entry.strategy) for entry in loaded.entries)
+        return Table(
+            "Texts by source",
+            ("source", "strategy", "texts", "prompts", "complete", "others", "in this page"),
+            tuple(
+                (
+                    source,
+                    strategy or DASH,
+                    f"{len(entries):,}",
+                    f"{len({entry.prompt for entry in entries}):,}",
+                    f"{sum(entry.status == 'complete' for entry in entries):,}",
+                    _others(entries),
+                    f"{shown[source, strategy]:,}",
+                )
+                for (source, strategy), entries in rows.items()
+            ),
+        )
+
+    def _files(self) -> Table:
+        rows = [
+            (str(file.path), file.kind.value) for file in self.files.found if file.kind is not FileKind.EMPTY
+        ]
+        rows += [(name, "nothing that a report shows") for name in self.files.skipped[:LISTED]]
+        return Table("Files", ("file", "holds"), tuple(rows), open=False)
+
+
+def _others(entries: Sequence[Entry]) -> str:
+    """How those that are not complete ended."""
+    counts = Counter(entry.status for entry in entries if entry.status != "complete")
+    return (
+        ", ".join(f"{count:,} {status.replace('_', ' ')}" for status, count in sorted(counts.items()))
+        or "none"
+    )
+
+
+def _id(name: str, at: int) -> str:
+    return name if not at else f"{name}-{at + 1}"
+
+
+def _digest(text: str) -> str:
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@cache
+def _part(name: str) -> str:
+    return resources("weft.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: _part(f"{name}.jinja")),
+        autoescape=True,
+        finalize=_shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["svg"] = Markup
+    environment.tests["kind"] = lambda block, name: type(block).__name__ == name
+    return environment
