@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from transformers import (
 from weft.engines.base import Completion, CompletionRequest, Finish, Scored, uniform
 from weft.engines.local import LocalEngine
 from weft.engines.sampler import draw
+from weft.engines.scoring import Score, pop_batch
 from weft.engines.settings import EngineSettings
 from weft.engines.slots import Layout, SlotCache, common_start
 from weft.errors import EngineError, UserError
@@ -192,6 +194,14 @@ def test_scores_are_the_models_log_probabilities(
             assert ours.logps == pytest.approx(logps, abs=1e-4)
             assert ours.ranks == tuple(ranks)
             assert ours.entropies == pytest.approx(entropies, abs=1e-4)
+
+
+def test_a_large_batch_of_scores_holds_texts_of_like_length() -> None:
+    waiting = [Score([1] * n, 1, Future()) for n in (90, 900, 100, 40, 850, 700, 300, 2000)]
+    batches = []
+    while waiting:
+        batches.append([len(job.ids) for job in pop_batch(waiting, 4096)])
+    assert batches == [[2000], [900, 850], [700], [300, 100], [90, 40]]
 
 
 @pytest.fixture

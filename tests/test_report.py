@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -104,9 +105,15 @@ def test_unknown_files_are_refused_if_named_and_listed_if_not(tmp_path: Path) ->
     unknown.write_text("x")
     (tmp_path / "rows.jsonl").write_text('{"prompt": "x"}\n')
     (tmp_path / "broken.json").write_text("[" * 100_000)
+    (tmp_path / "endless.json").write_text('{"kind": "style-gap", "value": 1e999}')
     files = find_files([tmp_path])
     assert [file.path for file in files.found] == [known]
-    assert [Path(name).name for name in files.skipped] == ["broken.json", "notes.txt", "rows.jsonl"]
+    assert [Path(name).name for name in files.skipped] == [
+        "broken.json",
+        "endless.json",
+        "notes.txt",
+        "rows.jsonl",
+    ]
     for name in ("notes.txt", "rows.jsonl", "broken.json", "missing.jsonl"):
         with pytest.raises(UserError) as refused:
             find_files([tmp_path / name])
@@ -230,6 +237,15 @@ def test_a_text_with_its_numbers() -> None:
     assert text["j"] == [[3, 2]]
     assert text["mean"] == pytest.approx(4.25 / 5)
     assert (text["tokens"], text["by"], text["turns"]) == (5, [6, 4], 3)
+
+
+def test_infinite_surprise_is_no_number() -> None:
+    trace = trace_of("q", spans=[Span(S, "ab")], thinking=0, extra="[" * 100_000)
+    reading = replace(reading_of(trace, "a", size=1), nats=(math.inf, 1.0))
+    text = carried(entry_of(trace), trace, reading, 100)
+    assert text["n"] == [None, 100]
+    assert "mean" not in text
+    assert json.loads(in_script(text)) == text
 
 
 def test_without_a_reading_pieces_are_spans() -> None:
@@ -528,5 +544,6 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "<title>Mine · Weft report</title>" in page.read_text(encoding="utf-8")
     assert main(["report", str(folder / "none.jsonl"), "-o", str(page)]) == 2
     assert main(["report", "-o", str(page)]) == 2
-    assert main(["report", str(folder), "-o", str(page), "--max-mb", "0"]) == 2
+    for size in ("0", "-1", "nan", "inf"):
+        assert main(["report", str(folder), "-o", str(page), "--max-mb", size]) == 2
     assert "Traceback" not in capsys.readouterr().err

@@ -239,6 +239,19 @@ def test_side_by_side(visit: Open, report: Path) -> None:
     assert "author" in page.locator("#details").inner_text()
 
 
+def test_side_by_side_of_many(visit: Open, tmp_path: Path) -> None:
+    write_traces(tmp_path / "a.jsonl", [trace_of("q", sample) for sample in range(20)])
+    write_report([tmp_path / "a.jsonl"], tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    page.keyboard.press("s")
+    assert page.locator("#pane article").count() == 8
+    for _ in range(12):
+        page.keyboard.press("j")
+    assert page.locator("#pane .current .meta").first.text_content() == "q#12"
+    assert "Texts 9 to 16 of 20" in page.locator("#pane").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
 def test_the_address_keeps_the_place(visit: Open, report: Path) -> None:
     page = visit(report)
     choose(page, "source", "tessy")

@@ -16,6 +16,9 @@ from weft.errors import UserError
 if TYPE_CHECKING:
     from weft.report.writing import Written
 
+MOST = 1000
+"""Megabytes; no browser opens more."""
+
 
 def report(
     *paths: Path,
@@ -45,8 +48,8 @@ def report(
     overwrite
         Replace the output even if it is no report of Weft's.
     """
-    if not max_mb > 0:
-        raise UserError(f"{max_mb:g} megabytes", expected="more than 0", where="--max-mb")
+    if not 0 < max_mb <= MOST:
+        raise UserError(f"{max_mb:g} megabytes", expected=f"more than 0, at most {MOST:,}", where="--max-mb")
     from weft.report.writing import write_report
 
     written = write_report(paths, output, title=title, max_megabytes=max_mb, overwrite=overwrite)

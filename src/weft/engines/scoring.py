@@ -18,6 +18,12 @@ SCORE_LOGITS = 2**26
 """Most logits (float32) of one piece; scoring holds some three times as many numbers."""
 
 
+LARGE = 512
+"""Tokens from which on a pass waits for arithmetic, not for weights."""
+ALIKE = 0.8
+"""Shortest text of a large batch, as a share of its longest."""
+
+
 @dataclass(slots=True)
 class Score:
     """A text to score from ``start`` (at least 1) on."""
@@ -28,11 +34,16 @@ class Score:
 
 
 def pop_batch(waiting: list[Score], tokens: int) -> list[Score]:
-    """Take the longest texts that make ``tokens`` tokens at most, padding included; one in any case."""
+    """Take the longest texts that make ``tokens`` tokens at most, padding included; one in any case.
+
+    A batch that is large enough takes no text that would be a fifth padding.
+    """
     waiting.sort(key=lambda job: len(job.ids))
     batch = [waiting.pop()]
     longest = len(batch[0].ids)
     while waiting and longest * (len(batch) + 1) <= tokens:
+        if longest * len(batch) >= LARGE and len(waiting[-1].ids) < ALIKE * longest:
+            break
         batch.append(waiting.pop())
     return batch
 

@@ -24,13 +24,13 @@ from markupsafe import Markup
 
 from weft import __version__
 from weft.cli.show import visible
-from weft.gap.distance.result import StyleGap
+from weft.gap.distance.result import Advice, StyleGap, Verdict
 from weft.gap.made import Made
 from weft.gap.ranking.result import RewardGap
 from weft.report.blocks import DASH, Section, Table
 from weft.report.boundaries import boundary_section
 from weft.report.catalogue import Catalogue, Entry
-from weft.report.distance import Keys, distance_section
+from weft.report.distance import WORDS, Keys, distance_section
 from weft.report.files import FileKind, Files
 from weft.report.loading import Loaded, in_script
 from weft.report.made import made_section
@@ -53,6 +53,15 @@ class Results:
     rewards: Mapping[str, RewardGap]
     boundaries: Mapping[str, Mapping[str, Any]]
     manifests: Mapping[str, Manifest]
+
+    def verdicts(self) -> list[tuple[str, str, Verdict]]:
+        """For the top of the page: section, source, and its verdict, where there is one."""
+        return [
+            (_id("style-gap", at), source.label, source.verdict)
+            for at, gap in enumerate(self.styles.values())
+            for source in gap.sources
+            if source.verdict.advice is not Advice.UNKNOWN
+        ]
 
     def sections(self, keys: Keys) -> list[Section]:
         found: list[Section] = []
@@ -97,6 +106,8 @@ class Page:
                 script=Markup(script),
                 data=Markup(f'{{"texts":[{",".join(loaded.texts)}],"prompts":{{{prompts}}}}}'),
                 any_texts=bool(self.found.entries),
+                verdicts=self.results.verdicts(),
+                words=WORDS,
                 summary=self._summary(loaded),
                 files=self._files(),
                 notes=self.notes(loaded),

@@ -13,6 +13,7 @@ It does not know how rows are shown.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -146,10 +147,17 @@ def read_object(path: Path) -> Mapping[str, Any]:
 
 def _object(data: bytes) -> Mapping[str, Any]:
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _finite(text: str) -> float:
+    """A number of a file. No result of Weft's holds others; no plot could."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def _of_row(row: Mapping[str, Any]) -> FileKind | None:

@@ -15,6 +15,7 @@ Keys are short, since they stand in the page thousands of times; :class:`Carried
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
@@ -63,9 +64,9 @@ class Carried(TypedDict, total=False):
     """How many of the first pieces are thinking."""
     who: list[list[str | int]]
     """Writers in turn: ``s``, ``t`` or ``u`` (not known), and for how many pieces."""
-    n: list[int]
-    """Surprise, in hundredths of a nat."""
-    e: list[int]
+    n: list[int | None]
+    """Surprise, in hundredths of a nat; nothing where it is infinite."""
+    e: list[int | None]
     """Entropy, in hundredths of a nat."""
     r: list[int]
     """Rank."""
@@ -263,7 +264,7 @@ def _add_facts(text: Carried, trace: Trace) -> None:
         text["reason"] = _cut(visible(trace.reason), REASON)
     try:
         extra = json.loads(trace.prompt.extra)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     verdict = extra.get("verdict") if isinstance(extra, Mapping) else None
     if isinstance(verdict, str | int | float | bool):
@@ -273,15 +274,19 @@ def _add_facts(text: Carried, trace: Trace) -> None:
 def _add_numbers(text: Carried, pieces: Sequence[Piece], reading: Reading) -> None:
     """What the student thinks of each piece."""
     text["tokens"] = reading.tokens
-    if reading.tokens:
-        text["mean"] = round(sum(reading.nats) / reading.tokens, 4)
-    text["n"] = [round((piece.nats or 0.0) * HUNDREDTHS) for piece in pieces]
+    if reading.tokens and math.isfinite(total := sum(reading.nats)):
+        text["mean"] = round(total / reading.tokens, 4)
+    text["n"] = [_hundredths(piece.nats) for piece in pieces]
     if reading.ranks is not None:
         text["r"] = [piece.rank or 0 for piece in pieces]
     if reading.entropies is not None:
-        text["e"] = [round((piece.entropy or 0.0) * HUNDREDTHS) for piece in pieces]
+        text["e"] = [_hundredths(piece.entropy) for piece in pieces]
     if reading.style is not None:
-        text["y"] = [None if piece.style is None else round(piece.style * HUNDREDTHS) for piece in pieces]
+        text["y"] = [_hundredths(piece.style) for piece in pieces]
     joined = [[at, piece.tokens] for at, piece in enumerate(pieces) if piece.tokens > 1]
     if joined:
         text["j"] = joined
+
+
+def _hundredths(value: float | None) -> int | None:
+    return None if value is None or not math.isfinite(value) else round(value * HUNDREDTHS)

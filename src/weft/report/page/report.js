@@ -5,6 +5,7 @@
   const data = JSON.parse($("data").textContent);
   const root = document.documentElement;
   const LISTED = 2000;
+  const COLUMNS = 8;
   const SURPRISE = [10, 50, 100, 200, 300, 500, 700, 1000];
   const WRITERS = { s: "student", t: "teacher", u: "not known" };
 
@@ -264,7 +265,13 @@
       const box = make("div", "asked");
       box.append(...asked(texts[state.at].p));
       const columns = make("div", "texts");
-      columns.append(...group.map((at) => article(at, false)));
+      const from = Math.max(0, Math.min(group.indexOf(state.at) - COLUMNS / 2, group.length - COLUMNS));
+      const shown = group.slice(from, from + COLUMNS);
+      columns.append(...shown.map((at) => article(at, false)));
+      if (shown.length < group.length) {
+        const which = `${from + 1} to ${from + shown.length} of ${group.length.toLocaleString("en")}`;
+        box.append(make("p", "note", `Texts ${which} of this prompt; go on to see the others.`));
+      }
       pane.replaceChildren(box, columns);
     } else {
       pane.replaceChildren(article(state.at, true));
@@ -331,10 +338,11 @@
       one.append(make("b", "", value));
       shown.push(one);
     }
-    if (text.n) fact("surprise", `${(text.n[at] / 100).toFixed(2)} nats`);
+    const hundredths = (value, unit) => (value === null ? "–" : `${(value / 100).toFixed(2)}${unit}`);
+    if (text.n) fact("surprise", hundredths(text.n[at], " nats"));
     if (text.r) fact("rank", text.r[at].toLocaleString("en"));
-    if (text.e) fact("entropy", `${(text.e[at] / 100).toFixed(2)} nats`);
-    if (text.y) fact("style", text.y[at] === null ? "–" : (text.y[at] / 100).toFixed(2));
+    if (text.e) fact("entropy", hundredths(text.e[at], " nats"));
+    if (text.y) fact("style", hundredths(text.y[at], ""));
     let writer = "u";
     let before = 0;
     for (const [who, count] of text.who) {
