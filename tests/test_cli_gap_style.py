@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from gap_world import STUDENT, TEACHER, trace_of, write_rows, write_traces
 from weft.cli.main import main
 from weft.gap.distance import markers
 from weft.gap.distance.result import StyleGap
+from weft.gap.distance.shown import show
 from weft.records import Span
 
 EVIL = "evil\x1b[2J\u202e"
@@ -76,6 +80,79 @@ def test_the_tables(
     assert "texts read  36" in said
 
 
+@pytest.mark.parametrize("app", ["gap", "boundary"])
+def test_subcommands_say_what_they_do(app: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of their own help, which says more."""
+    assert main([app, "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands")[2].splitlines()
+    rows = [line.strip("│ ").split(maxsplit=1) for line in listed if line.startswith("│ ") and line[2] != " "]
+    assert len(rows) >= 2
+    for name, about in rows:
+        assert main([app, name, "--help"]) == 0
+        usage, said, more, *_ = capsys.readouterr().out.split("\n\n")
+        assert usage.startswith(f"Usage: weft {app} {name}")
+        assert " ".join(said.split()).startswith(about)
+        assert not more.startswith("╭"), "there is more to be said of it than one sentence"
+
+
+def test_two_sources_beside_each_other(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert style(files, files["calm"], files["evil"], "--reference", files["own"], "--json", "-q") == 0
+    found = StyleGap.from_json(json.loads(capsys.readouterr().out))
+    pair = found.comparisons[0]
+    several = tuple(replace(pair, first=one, second=two) for one, two in combinations("abcde", 2))
+    for width in (40, 80, 120):
+        with (console := Console(width=width)).capture() as captured:
+            show(replace(found, comparisons=several), console)
+        table = captured.get().partition("One less another")[2].partition("Over 12 prompts")[0]
+        lines = table.partition("have\n")[2].splitlines()
+        # Ten pairs below four first ones, and the names of figures; twice where there is no room for both.
+        assert len([line for line in lines if line.strip()]) == (30 if width == 40 else 15)
+        assert [line.split()[:2] for line in lines if "less" in line][:4] == [[c, "less"] for c in "abcd"]
+        assert max(map(len, lines)) <= width
+    shown = next(line for line in lines if line.strip().startswith("b  "))
+    assert pair.nll_per_token.shown() in shown
+    assert pair.tfidf_cosine.shown() in shown
+    assert shown.index(pair.nll_per_token.shown()) < shown.index(pair.tfidf_cosine.shown())
+
+
+def test_the_cosine_is_shown_beside_that_of_the_students_own(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert style(files, files["calm"], "--reference", files["own"], "-q") == 0
+    once = capsys.readouterr().out
+    assert "two alike" not in once
+    assert "the reference holds one text of each prompt" in " ".join(once.split())
+    own = [
+        trace_of(n, [Span(STUDENT, f"okay , so {k}")], student="me", seed=1, sample=k)
+        for n in range(12)
+        for k in range(2)
+    ]
+    several = write_traces(tmp_path / "several.jsonl", own)
+    assert style(files, files["calm"], "--reference", several, "--json", "-q") == 0
+    gap = StyleGap.from_json(json.loads(capsys.readouterr().out))
+    assert gap.sources[0].similarity is not None
+    alike = gap.sources[0].similarity.own_cosine
+    assert 0 < (alike.value or 0) < 1
+    assert style(files, files["calm"], "--reference", several, "-q") == 0
+    twice = capsys.readouterr().out
+    [row] = [line for line in twice.splitlines() if "its own, two alike" in line]
+    assert alike.shown() in row
+    assert "the reference holds one text" not in " ".join(twice.split())
+
+
+def test_without_an_output_nothing_is_kept_and_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = tmp_path / "s.json"
+    script.write_text(json.dumps({"scripts": [{"match": "nothing", "response": "42"}]}))
+    traces = write_traces(tmp_path / "t.jsonl", [trace_of(n) for n in range(60)])
+    for output, said in (([], "without -o nothing is kept"), (["-o", str(tmp_path / "gap.json")], "goes on")):
+        assert style({"student": f"scripted:{script}"}, traces, "--concurrency", "2", *output) == 1
+        [row] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("not read")]
+        assert said in row
+        assert int(row.split()[2].rstrip(";")) > 0
+
+
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_the_tables_fit_and_hold_every_source(
     files: dict[str, str], columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -91,12 +168,15 @@ def test_the_tables_fit_and_hold_every_source(
     assert {"calm", "own", "evil"} <= named
 
 
-def test_json_and_nothing_else(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_and_nothing_else(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["weft", "gap", "style"])
     assert style(files, files["calm"], "--reference", files["own"], "--json", "-o", files["out"]) == 0
     shown = capsys.readouterr().out
     gap = StyleGap.from_json(json.loads(shown))
     assert gap == StyleGap.from_json(json.loads(Path(files["out"]).read_text()))
-    assert gap.made.command[:2] != ()
+    assert gap.made.command == ("gap", "style")
     assert gap.readings == "gap.readings.jsonl"
     assert [one.label for one in gap.sources] == ["calm", "own"]
     assert set(gap.made.files) == {files["calm"], files["own"]}

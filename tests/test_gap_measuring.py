@@ -202,6 +202,29 @@ def test_texts_of_one_token_and_texts_without_words() -> None:
     assert gap.texture.repeated_4_grams == gap.texture.distinct_2 == NOT_MEASURED
 
 
+@pytest.mark.parametrize(
+    ("left_out", "said"),
+    [
+        ({"too_long": 4, "impossible": 2, "not_drawn": 70, "not_complete": 9}, "It is of 24 of 30 texts"),
+        ({"too_long": 2, "not_drawn": 70}, None),
+        ({"not_drawn": 70, "not_complete": 9}, None),
+        ({}, None),
+    ],
+)
+def test_a_verdict_of_few_says_so(left_out: dict[str, int], said: str | None) -> None:
+    lacking = replace(source(told(OWN, 0.5, seed=1)), left_out=left_out)
+    found = measured(lacking)[0][0].verdict.said
+    assert said in found if said else "could not read" not in found
+
+
+def test_lengths_are_in_tokens_also_where_several_spell_a_character() -> None:
+    halves = reading(["", "é", "a", "", "", "", "😀"], prompt="p", sample="s", thinking=0)
+    gap = measured(source([halves]))[0][0]
+    assert gap.all.tokens == 7
+    assert gap.texture.tokens_per_trace.value == 7
+    assert (gap.texture.tokens_median, gap.texture.tokens_p90) == (7, 7)
+
+
 def test_results_go_through_json_and_pandas() -> None:
     gaps, comparisons = measured(
         source(told(FOREIGN, 1.2, seed=1)), source(told(OWN, 0.5, seed=4), "b"), own=source([], "own")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -406,6 +406,49 @@ def test_figures_that_are_none_are_an_engines_error(tmp_path: Path, wrong: Score
 
     sets = open_sets([write_traces(tmp_path / "t.jsonl", [trace_of(1)])])
     assert read(Wrong(recite("", "")), sets, tmp_path / "r.jsonl") == []
+    assert [status for status, _ in rejected(tmp_path / "r.jsonl").values()] == [ReadingStatus.ENGINE_ERROR]
+
+
+class Certain(ScriptedEngine):
+    """Never expects some of the tokens that it reads."""
+
+    def __init__(self, never: Mapping[int, float]) -> None:
+        super().__init__(recite(THINKING, RESPONSE))
+        self.never = never
+
+    async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> Scored:
+        found = await super().score(prefix, continuation)
+        logps = [self.never.get(at, logp) for at, logp in enumerate(found.logps)]
+        return replace(found, logps=tuple(logps))
+
+
+@pytest.mark.parametrize("nothing", [float("-inf"), -9999.0])
+def test_a_text_that_the_student_would_never_write_is_left_out(tmp_path: Path, nothing: float) -> None:
+    sets = open_sets([write_traces(tmp_path / "t.jsonl", [trace_of(1)])])
+    path = tmp_path / "r.jsonl"
+    assert read(Certain({2: nothing, 3: nothing}), sets, path) == []
+    [(status, reason)] = rejected(path).values()
+    assert status is ReadingStatus.IMPOSSIBLE
+    assert "gives token 3 of" in reason
+    assert "and 1 more" in reason
+    watched = Watched()
+    assert read(Certain({}), sets, path, watched=watched) == []
+    assert watched.skips == 1, "the next run would find the same"
+
+
+def test_a_closing_tag_that_the_student_would_never_write_is_the_templates(
+    tmp_path: Path,
+) -> None:
+    sets = open_sets([write_traces(tmp_path / "t.jsonl", [trace_of(1)])])
+    [whole] = read(scripted(), sets, tmp_path / "whole.jsonl")
+    engine = Certain({whole.thinking: float("-inf")})
+    assert read(engine, sets, tmp_path / "r.jsonl") == [whole]
+
+
+@pytest.mark.parametrize("wrong", [0.5, float("inf"), float("nan")])
+def test_log_probabilities_that_are_none_are_an_engines_error(tmp_path: Path, wrong: float) -> None:
+    sets = open_sets([write_traces(tmp_path / "t.jsonl", [trace_of(1)])])
+    assert read(Certain({2: wrong}), sets, tmp_path / "r.jsonl") == []
     assert [status for status, _ in rejected(tmp_path / "r.jsonl").values()] == [ReadingStatus.ENGINE_ERROR]
 
 

@@ -58,6 +58,12 @@ def test_a_trace_keeps_its_authors(tmp_path: Path) -> None:
         ({"prompt": ASKED, "completion": "<think>\n\n</think>\n\n42."}, "", "42."),
         ({"prompt": ASKED, "completion": "[THINK]Hm.[/THINK]42."}, "Hm.", "42."),
         ({"prompt": ASKED, "completion": "Not <think>here</think>."}, "", "Not <think>here</think>."),
+        ({"prompt": ASKED, "completion": "Hm. 6 * 7.\n</think>\n\n42."}, "Hm. 6 * 7.", "42."),
+        ({"prompt": ASKED, "completion": "Hm.[/THINK]42 </think>"}, "Hm.[/THINK]42", ""),
+        ({"prompt": ASKED, "completion": "<think>A</think><think>B</think>"}, "A", "<think>B</think>"),
+        ({"prompt": ASKED, "completion": "<think>A</think>42</think>."}, "A", "42</think>."),
+        ({"prompt": ASKED, "completion": None}, "", ""),
+        ({"prompt": ASKED, "completion": None, "reasoning": "Hm."}, "Hm.", ""),
         (
             {"messages": [*ASKED, {"role": "assistant", "content": None, "reasoning_content": "Hm."}]},
             "Hm.",
@@ -126,6 +132,8 @@ def test_every_kind_of_file_holds_the_same(tmp_path: Path) -> None:
         ({"prompt": 3, "completion": [*ASKED, {"role": "assistant", "content": "42"}]}, "JSON number"),
         ({"prompt": "q", "completion": "a\0b"}, "NUL"),
         ({"prompt": "q", "completion": {"content": "a"}}, "no list of messages"),
+        ({"prompt": "q", "completion": 42}, "expected: text, or messages such as"),
+        ({"prompt": None, "completion": None}, "no text to be measured"),
         ({"prompt": "q", "completion": "\ud800"}, "half a character"),
     ],
 )

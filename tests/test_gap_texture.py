@@ -21,7 +21,8 @@ def row(tokens: str) -> Row:
 
 
 def measured(some: Texts, names: Names, draw: int) -> Texture:
-    return texture(some, draw=draw, width=len(names), resamples=50)
+    tokens = np.array([len(row) for row in some.tokens], dtype=np.float64)
+    return texture(some, tokens, draw=draw, width=len(names), resamples=50)
 
 
 @pytest.mark.parametrize(

@@ -52,13 +52,14 @@ class Figure:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
     def shown(self, digits: int = 3) -> str:
-        """For people: ``0.953 (0.941–0.964)``; a dash where nothing was measured."""
+        """For people: ``0.953 (0.941–0.964)``, ``-0.4 (-0.5 to -0.3)``; a dash where nothing was measured."""
         if self.value is None:
             return "–"
-        text = f"{self.value:,.{digits}f}"
+        text = _rounded(self.value, digits)
         if self.low is None or self.high is None:
             return text
-        return f"{text} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
+        low, high = _rounded(self.low, digits), _rounded(self.high, digits)
+        return f"{text} ({low}{' to ' if '-' in low + high else '–'}{high})"
 
 
 NOT_MEASURED = Figure(None, None, None, 0)
@@ -150,6 +151,11 @@ def ratio(top: ArrayLike, bottom: ArrayLike) -> Statistic:
             return np.asarray((sums @ above) / (sums @ below), dtype=np.float64)
 
     return quotient
+
+
+def _rounded(value: float, digits: int) -> str:
+    """Without the sign of a zero."""
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def _finite(value: Any) -> float | None:

@@ -76,7 +76,8 @@ def summary(tally: ReadingTally, output: Path | None) -> list[tuple[str, str]]:
     if tally.skips:
         rows.append(("skipped", f"{tally.skips:,}, read by an earlier run"))
     if tally.done < tally.total:
-        rows.append(("not read", f"{tally.total - tally.done:,}; the same command goes on" * bool(output)))
+        then = "the same command goes on" if output is not None else "without -o nothing is kept"
+        rows.append(("not read", f"{tally.total - tally.done:,}; {then}"))
     elif tally.outcomes["engine_error"] and output is not None:
         rows.append(("to try again", "the same command tries engine errors again"))
     seconds = tally.clock() - tally.opened

@@ -132,7 +132,7 @@ def _messages(value: Any, column: str, where: str) -> tuple[Message, ...]:
     if not value:
         raise UserError(f"{what} has no messages", where=where, remedy="fill it in or remove the row")
     messages = tuple(
-        _message(item, f"message {number} of {what}", where) for number, item in enumerate(value, 1)
+        message_from(item, f"message {number} of {what}", where) for number, item in enumerate(value, 1)
     )
     last = messages[-1]
     if last.role != "user":
@@ -149,7 +149,15 @@ def _messages(value: Any, column: str, where: str) -> tuple[Message, ...]:
     return messages
 
 
-def _message(item: Any, what: str, where: str) -> Message:
+def message_from(item: Any, what: str, where: str) -> Message:
+    """A chat message of a row.
+
+    Args:
+        what: names it in errors.
+
+    Raises:
+        UserError: it breaks a rule of this module.
+    """
     if not isinstance(item, Mapping):
         raise UserError(
             f"{what} is a JSON {json_kind(item)}",

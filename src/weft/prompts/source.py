@@ -32,7 +32,7 @@ from weft.prompts.files import LocatedRow, file_kind, reader_for
 from weft.prompts.rows import prompt_from_row
 from weft.records import Prompt
 
-_Rows = Callable[[], Iterator[LocatedRow]]
+Rows = Callable[[], Iterator[LocatedRow]]
 
 
 def sample_id(prompt: Prompt, k: int) -> str:
@@ -49,7 +49,7 @@ class PromptSource:
     """Rows; at least one."""
     digest: str
     """SHA-256 in hex over all ids, messages, answers and extras, in order."""
-    _rows: _Rows = field(repr=False)
+    _rows: Rows = field(repr=False)
     _column: str = field(repr=False)
     _repeated: array[int] = field(repr=False)
     """Sorted content hashes of the rows without an id that occur more than once."""
@@ -76,7 +76,7 @@ def open_prompts(
     """
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} prompts", expected="1 or more", remedy="leave it out for all")
-    rows = _rows_of(name, split, limit, prompt_column)
+    rows = rows_of(name, split, limit, prompt_column)
     named, contents = array("Q"), array("Q")
     digest = hashlib.sha256()
     for where, row in rows():
@@ -168,7 +168,17 @@ def _content_hash(prompt: Prompt) -> int:
     return _hash64(_canonical([message.to_dict() for message in prompt.messages]))
 
 
-def _rows_of(name: str, split: str, limit: int | None, column: str) -> _Rows:
+def rows_of(name: str, split: str, limit: int | None, column: str) -> Rows:
+    """The rows of a file or data set; each call reads them from the start.
+
+    Args:
+        split: of a data set; files have none.
+        limit: rows at most; ``None`` for all.
+        column: that a file of plain lines would fill.
+
+    Raises:
+        UserError: there is no such file or data set; each iteration, too, where a row cannot be read.
+    """
     path = Path(name).expanduser()
     try:
         if path.is_file():

@@ -119,6 +119,11 @@ def per_prompt(prompts: Sequence[str], table: Sums) -> ByPrompt:
     return ByPrompt(values({"nats": 1}, "tokens"), values(_EXCESS, "expected_tokens"))
 
 
+def lengths(table: Sums) -> NDArray[np.float64]:
+    """Tokens of each text. ``[texts]``"""
+    return np.asarray(table @ _weights("all", {"tokens": 1}), dtype=np.float64)
+
+
 def surprise(table: Sums) -> NDArray[np.float64]:
     """Nats per token of each text; not a number where it has none. ``[texts]``"""
     return ratio(_weights("all", {"nats": 1}), _weights("all", {"tokens": 1}))(table)

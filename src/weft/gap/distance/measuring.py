@@ -21,6 +21,7 @@ from weft.gap.distance.bags import Names, Texts, shared, token_strings
 from weft.gap.distance.likelihood import (
     COLUMNS,
     ByPrompt,
+    lengths,
     likelihoods,
     paired,
     per_prompt,
@@ -28,7 +29,7 @@ from weft.gap.distance.likelihood import (
     surprise,
 )
 from weft.gap.distance.markers import markers, words
-from weft.gap.distance.readings import Reading
+from weft.gap.distance.readings import Reading, ReadingStatus
 from weft.gap.distance.result import Comparison, Similarity, SourceGap
 from weft.gap.distance.similarity import Cosines, cosines, mean
 from weft.gap.distance.texture import draw_size, texture
@@ -153,6 +154,8 @@ def _gap(
             found.all.excess_nll_per_token,
             own.by_prompt if own is not None else None,
             outliers,
+            unread=sum(one.source.left_out.get(status.value, 0) for status in ReadingStatus),
+            texts=len(one.texts),
             seed=seed,
             resamples=resamples,
         )
@@ -170,7 +173,14 @@ def _gap(
         profile=found.profile,
         similarity=_similarity(one, own, alike, draws) if own is not None else None,
         markers=markers(one.texts, own.texts, spelled) if own is not None else (),
-        texture=texture(one.texts, draw=draws.draw, width=len(draws.tokens), seed=seed, resamples=resamples),
+        texture=texture(
+            one.texts,
+            lengths(one.table),
+            draw=draws.draw,
+            width=len(draws.tokens),
+            seed=seed,
+            resamples=resamples,
+        ),
         verdict=said,
     )
 

@@ -5,7 +5,8 @@ neither waits for the other, and the event loop for none.
 
 Invariants
     - Every sample ends in exactly one row: complete, rejected with a reason, or to be tried again.
-    - A row is a function of sample, student and boundary; neither concurrency nor interruptions change it.
+    - A row is a function of sample, student and boundary. Concurrency and interruptions change which texts
+      share a batch, and so a figure by its last digit at times; nothing else.
     - Readings come back in the order in which samples are drawn, whatever order they were finished in.
 
 It does not know what is made of the readings.
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 DIGITS = 5
 """Decimals of nats, entropies and probabilities in the rows."""
+ROUNDING = 1e-3
+"""Nats by which a log-probability may lie above 0."""
+NEVER = -9999.0
+"""At or below this a log-probability is minus infinity: servers write that so, since JSON has no infinity."""
 
 
 class Observer(Protocol):
@@ -168,9 +173,12 @@ class ReadingRun:
         try:
             scored = await self._scorer.score(spelled.prompt, spelled.ids)
             _check(scored, len(spelled.ids), self._engine.name)
+            impossible = _impossible(scored, spelled.places)
         except EngineError as error:
             status = ReadingStatus.TOO_LONG if _is_too_long(error) else ReadingStatus.ENGINE_ERROR
             return replace(_without_text(reading), status=status, reason=str(error))
+        if impossible is not None:
+            return replace(_without_text(reading), status=ReadingStatus.IMPOSSIBLE, reason=impossible)
         places = spelled.places
         ranks, entropies = scored.ranks, scored.entropies
         return replace(
@@ -311,12 +319,25 @@ def _check(scored: Scored, count: int, name: str) -> None:
     if any(len(column) != count for column in figures):
         said = f"it gave figures of {len(scored.logps)} tokens for {count}"
         raise EngineError(said, where=f"engine {name}")
-    if not all(math.isfinite(value) for column in figures for value in column):
+    if any(math.isnan(value) or value == math.inf for column in figures for value in column):
         raise EngineError(
             "the log-probabilities are not finite",
             where=f"engine {name}",
             remedy="try --student-dtype float32, or bfloat16 in place of float16",
         )
+    if max(scored.logps, default=0) > ROUNDING or (
+        scored.ranks is not None and min(scored.ranks, default=1) < 1
+    ):
+        raise EngineError("it gave a log-probability above 0, or a rank below 1", where=f"engine {name}")
+
+
+def _impossible(scored: Scored, places: Sequence[int]) -> str | None:
+    """Which of the text's tokens the student would never write; ``None``: it might write all."""
+    never = [at for at, place in enumerate(places, 1) if scored.logps[place] <= NEVER]
+    if not never:
+        return None
+    more = f", and {len(never) - 1:,} more" if len(never) > 1 else ""
+    return f"the student gives token {never[0]:,} of {len(places):,}{more} no probability at all"
 
 
 def _is_too_long(error: EngineError) -> bool:

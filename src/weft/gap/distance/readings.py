@@ -31,6 +31,9 @@ class ReadingStatus(StrEnum):
     """The student's chat template refuses the messages."""
     INVALID_TEXT = "invalid_text"
     """The student's vocabulary cannot spell the text."""
+    IMPOSSIBLE = "impossible"
+    """The student gives one of its tokens no probability at all. Its surprise is infinite, and with it would
+    be every mean over it: it is left out and counted."""
     ENGINE_ERROR = "engine_error"
     """The engine failed; the only status that the next run tries again."""
 

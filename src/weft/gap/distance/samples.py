@@ -7,8 +7,9 @@
     messages                        the last one, the assistant's, is the text; before it stands the prompt
 
 Thinking is read from the message's field (``reasoning_content``, ``reasoning``, ``thinking``) or from tags at
-the start of its content. A prompt that is text is the user's message, and white space at the ends of a text
-from elsewhere is left out, as `weft synth` writes it.
+the start of its content, of which the opening one may be missing: there are templates that write it into the
+prompt. A text that is null counts as empty. A prompt that is text is the user's message, and white space at
+the ends of a text from elsewhere is left out, as `weft synth` writes it.
 
 Invariants
     - One rule says which prompts are equal, whatever ids they have: :func:`prompt_key`.
@@ -31,9 +32,8 @@ from typing import Any
 from weft.chat.template import NOTATIONS
 from weft.errors import UserError
 from weft.prompts.files import file_kind
-from weft.prompts.rows import _message as message_from
-from weft.prompts.rows import prompt_from_row
-from weft.prompts.source import _rows_of as rows_of
+from weft.prompts.rows import message_from, prompt_from_row
+from weft.prompts.source import rows_of
 from weft.records import THINKING_FIELDS, Author, Message, Span, Status, Trace
 from weft.store.lines import read_lines
 from weft.store.traces import TRACES
@@ -181,6 +181,8 @@ def _split_row(row: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str 
     if row.get("messages") is not None:
         before, written = _last_turn(row["messages"], "messages", where)
         return {"messages": before}, written
+    if row.get("prompt") is not None and "completion" in row:
+        return {"prompt": row["prompt"]}, ""
     pairs = "chosen" in row and "rejected" in row
     raise UserError(
         "this is a preference pair" if pairs else "no text to be measured",
@@ -196,7 +198,8 @@ def _last_turn(value: Any, column: str, where: str) -> tuple[list[Any], Mapping[
         raise UserError(
             f"`{column}` is no list of messages",
             where=where,
-            expected='messages such as {"role": "assistant", "content": "..."}',
+            expected="text, or " * (column == "completion")
+            + 'messages such as {"role": "assistant", "content": "..."}',
             remedy="mend or remove the row",
         )
     if value[-1].get("role") != "assistant":
@@ -216,6 +219,10 @@ def _thinking(message: Message) -> tuple[str, str]:
     for tagged in _TAGGED:
         if found := tagged.match(message.content):
             return found[1].strip(), message.content[found.end() :].strip()
+    for opening, closing in NOTATIONS:
+        before, closed, after = message.content.partition(closing.strip())
+        if closed and opening.strip() not in before:
+            return before.strip(), after.strip()
     return "", message.content.strip()
 
 

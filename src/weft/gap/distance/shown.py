@@ -7,14 +7,16 @@ What models wrote is shown by :func:`weft.cli.show.visible`, so that it cannot a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from itertools import groupby
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from weft.cli.show import visible
-from weft.gap.distance.result import Advice, Likelihood, Marker, SourceGap, StyleGap
+from weft.gap.distance.result import Advice, Comparison, Likelihood, Marker, SourceGap, StyleGap
 from weft.intervals import Figure
 
 COLUMN = 24
@@ -31,6 +33,7 @@ REASONS = {
     "too_long": "longer than the context",
     "bad_prompt": "refused by the chat template",
     "invalid_text": "not to be spelled by the student",
+    "impossible": "with a token to which the student gives no probability",
     "engine_error": "failed by the engine",
 }
 ADVICE = {
@@ -40,6 +43,7 @@ ADVICE = {
     Advice.UNKNOWN: ("NOT JUDGED", "dim"),
 }
 
+T = TypeVar("T")
 Get = Callable[[SourceGap], Figure | None]
 Row = tuple[str, Get]
 
@@ -96,7 +100,7 @@ def _surprise(gap: StyleGap, console: Console) -> None:
     for label, parts in (("by", "by_author"), ("of", "by_kind"), ("of", "by_part")):
         names = dict.fromkeys(name for source in gap.sources for name in getattr(source, parts))
         rows += [(f"  {label} {name}", of(nll, _part_of(parts, name))) for name in names]
-    _figures(gap, console, "Surprise, nats per token", rows)
+    _figures(gap.sources, console, "Surprise, nats per token", rows)
     rows = [
         ("bits per byte", of("bits_per_byte", lambda s: s.all)),
         ("outside its top 1", of("outside_top_1", lambda s: s.all)),
@@ -104,7 +108,7 @@ def _surprise(gap: StyleGap, console: Console) -> None:
         ("outside its top 100", of("outside_top_100", lambda s: s.all)),
         ("rank over surprise", of("rank_surprisal_ratio", lambda s: s.all)),
     ]
-    _figures(gap, console, "Of all tokens", rows)
+    _figures(gap.sources, console, "Of all tokens", rows)
 
 
 def _part_of(parts: str, name: str) -> Callable[[SourceGap], Likelihood | None]:
@@ -126,13 +130,26 @@ def _similarity(gap: StyleGap, console: Console) -> None:
     def of(name: str) -> Get:
         return lambda s: None if s.similarity is None else getattr(s.similarity, name)
 
-    rows = [("TF-IDF cosine", of("tfidf_cosine")), ("told apart", of("two_sample_accuracy"))]
-    if _figures(gap, console, "Beside the student's own texts", rows):
-        _says(
-            console,
-            "The cosine is 1 for equal words. Told apart: how often a linear model tells a text from one of "
-            "the student's; 0.5 is chance.",
+    rows = [
+        ("TF-IDF cosine", of("tfidf_cosine")),
+        ("  its own, two alike", of("own_cosine")),
+        ("told apart", of("two_sample_accuracy")),
+    ]
+    beside = [source for source in gap.sources if not _is_reference(gap, source)]
+    if not _figures(beside, console, "Beside the student's own texts", rows):
+        return
+    known = any(s.similarity is not None and s.similarity.own_cosine.value is not None for s in gap.sources)
+    _says(
+        console,
+        "Two texts of the student's own for one prompt differ, so that its own have not the cosine 1, "
+        + (
+            "but that of the second row."
+            if known
+            else "but how much they have is not known: the reference holds one text of each prompt (weft "
+            "synth --samples 4 writes several)."
         )
+        + " Told apart: how often a linear model tells a text from one of the student's; 0.5 is chance.",
+    )
 
 
 def _texture(gap: StyleGap, console: Console) -> None:
@@ -144,7 +161,7 @@ def _texture(gap: StyleGap, console: Console) -> None:
         ("distinct triples", lambda s: s.texture.distinct_3),
         ("alike across prompts", lambda s: s.texture.self_similarity),
     ]
-    _figures(gap, console, "Texture", rows)
+    _figures(gap.sources, console, "Texture", rows)
     lengths = [
         f"{visible(s.label)} {s.texture.tokens_median:,.0f} and {s.texture.tokens_p90:,.0f}"
         for s in gap.sources
@@ -152,6 +169,13 @@ def _texture(gap: StyleGap, console: Console) -> None:
     ]
     if lengths:
         _says(console, f"Tokens of a text, median and ninth tenth: {'; '.join(lengths)}.")
+    draw = max((s.texture.distinct_draw for s in gap.sources), default=0)
+    if draw:
+        _says(
+            console,
+            f"Distinct: different ones over all, in draws of {_number(draw, 'token')} from every source. "
+            "These intervals are over draws.",
+        )
 
 
 def _markers(gap: StyleGap, console: Console) -> None:
@@ -179,12 +203,30 @@ def _marker(marker: Marker) -> str:
 def _comparisons(gap: StyleGap, console: Console) -> None:
     if not gap.comparisons:
         return
+    heads: list[tuple[str, Callable[[Comparison], Figure]]] = [
+        ("nats per token", lambda pair: pair.nll_per_token),
+        ("TF-IDF cosine", lambda pair: pair.tfidf_cosine),
+    ]
+    heads = [one for one in heads if any(one[1](pair).value is not None for pair in gap.comparisons)]
+    if not heads:
+        return
     _title(console, "One less another, on the prompts that both have")
-    for pair in gap.comparisons:
-        console.print(Text(f"  {visible(pair.first)} less {visible(pair.second)}", style="bold"))
-        for name, figure in (("nats per token", pair.nll_per_token), ("TF-IDF cosine", pair.tfidf_cosine)):
-            if figure.value is not None:
-                console.print(Text(f"    {name:16}{figure.shown()}  ({_number(figure.n, 'prompt')})"))
+    rows: list[tuple[str, Callable[[Callable[[Comparison], Figure]], Figure] | None]] = []
+    for first, pairs in groupby(gap.comparisons, lambda pair: pair.first):
+        rows.append((f"{first} less", None))
+        rows += [(f"  {pair.second}", partial(_compared, pair)) for pair in pairs]
+    _columns(console, heads, rows)
+    counts = sorted({get(pair).n for pair in gap.comparisons for _, get in heads})
+    prompts = " to ".join(f"{count:,}" for count in dict.fromkeys([counts[0], counts[-1]]))
+    _says(
+        console,
+        f"Over {prompts} prompt{'s' * (counts[-1] != 1)}. Above 0 the first has more: it surprises the "
+        "student more, or is more like the student's own texts.",
+    )
+
+
+def _compared(pair: Comparison, get: Callable[[Comparison], Figure]) -> Figure:
+    return get(pair)
 
 
 def _outliers(gap: StyleGap, console: Console) -> None:
@@ -219,36 +261,51 @@ def _verdicts(gap: StyleGap, console: Console) -> None:
         provisional = (
             " They are provisional: no training has confirmed them yet." if decided.provisional else ""
         )
-        _says(console, f"Thresholds of {decided.measure}: {limits}, synthesise above.{provisional}")
+        _says(console, f"Thresholds, in nats per token: {limits}, synthesise above.{provisional}")
 
 
 def _is_reference(gap: StyleGap, source: SourceGap) -> bool:
     return gap.reference is not None and source is gap.sources[-1]
 
 
-def _figures(gap: StyleGap, console: Console, title: str, rows: Sequence[Row]) -> bool:
-    """A table of figures, as many sources beside each other as there is room for; whether there was any."""
+def _figures(sources: Sequence[SourceGap], console: Console, title: str, rows: Sequence[Row]) -> bool:
+    """A table of figures, a column for each source; whether there was any."""
     kept = [
         (name, get)
         for name, get in rows
-        if any((figure := get(source)) is not None and figure.value is not None for source in gap.sources)
+        if any((figure := get(source)) is not None and figure.value is not None for source in sources)
     ]
     if not kept:
         return False
     _title(console, title)
+    _columns(console, [(source.label, source) for source in sources], kept)
+    return True
+
+
+def _columns(
+    console: Console,
+    heads: Sequence[tuple[str, T]],
+    rows: Sequence[tuple[str, Callable[[T], Figure | None] | None]],
+) -> None:
+    """A table of figures, as many columns beside each other as there is room for.
+
+    Args:
+        heads: name of each column, and what its figures are of.
+        rows: name of each row, and how its figures are got; ``None``: it has none.
+    """
     room = max(1, (console.width - FIRST) // COLUMN)
-    for start in range(0, len(gap.sources), room):
+    for start in range(0, len(heads), room):
         if start:
             console.print()
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-        table.add_column("", no_wrap=True, min_width=FIRST - 2)
-        some = gap.sources[start : start + room]
-        for source in some:
-            table.add_column(Text(visible(source.label)), overflow="fold", max_width=COLUMN - 2)
-        for name, get in kept:
-            table.add_row(f"  {name}", *(_cell(get(source)) for source in some))
+        table.add_column("", overflow="fold", min_width=FIRST - 2, max_width=FIRST - 2)
+        some = heads[start : start + room]
+        for name, _ in some:
+            table.add_column(Text(visible(name)), overflow="fold", max_width=COLUMN - 2)
+        for name, get in rows:
+            cells = () if get is None else tuple(_cell(get(of)) for _, of in some)
+            table.add_row(Text(f"  {visible(name)}", style="bold" if get is None else ""), *cells)
         console.print(table)
-    return True
 
 
 def _cell(figure: Figure | None) -> Text:

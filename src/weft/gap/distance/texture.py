@@ -35,14 +35,22 @@ def draw_size(sources: Sequence[Texts]) -> int:
     return min(LARGEST_DRAW, max(1, min(tokens) // DRAWS)) if tokens else 0
 
 
-def texture(texts: Texts, *, draw: int, width: int, seed: int = 0, resamples: int = 1000) -> Texture:
+def texture(
+    texts: Texts,
+    tokens: NDArray[np.float64],
+    *,
+    draw: int,
+    width: int,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Texture:
     """What one source looks like from afar.
 
     Args:
+        tokens: of each text; more than ``texts`` holds where several spell one character. ``[texts]``
         draw: see :func:`draw_size`.
         width: numbers of tokens lie below.
     """
-    lengths = np.array([len(row) for row in texts.tokens], dtype=np.float64)
     shares = [repeated_share(row) for row in texts.tokens]
 
     def mean(values: Sequence[float | None]) -> Figure:
@@ -56,9 +64,9 @@ def texture(texts: Texts, *, draw: int, width: int, seed: int = 0, resamples: in
 
     distinct = _distinct(texts, draw, seed=seed, resamples=resamples)
     return Texture(
-        tokens_per_trace=mean(lengths.tolist()),
-        tokens_median=float(np.median(lengths)) if len(lengths) else None,
-        tokens_p90=float(np.quantile(lengths, 0.9)) if len(lengths) else None,
+        tokens_per_trace=mean(tokens.tolist()),
+        tokens_median=float(np.median(tokens)) if len(tokens) else None,
+        tokens_p90=float(np.quantile(tokens, 0.9)) if len(tokens) else None,
         repeated_4_grams=mean(shares),
         distinct_1=distinct[0],
         distinct_2=distinct[1],

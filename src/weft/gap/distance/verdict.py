@@ -17,6 +17,7 @@ model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ in TESSY's Table 1."""
 OUTLIER_Z = 3.5
 """Robust standard deviations above the median (Iglewicz and Hoaglin 1993)."""
 MOST_OUTLIERS = 20
+MANY_UNREAD = 0.1
+"""Share of texts that could not be read from which on the verdict says so."""
 
 EXCESS_OVER_REFERENCE = "excess_nll_per_token less the reference's"
 NLL_OVER_REFERENCE = "nll_per_token less the reference's"
@@ -59,6 +62,8 @@ def verdict(
     reference: ByPrompt | None,
     outliers: tuple[Outlier, ...],
     *,
+    unread: int = 0,
+    texts: int = 0,
     seed: int = 0,
     resamples: int = 1000,
 ) -> Verdict:
@@ -68,6 +73,8 @@ def verdict(
         source: its surprise by prompt.
         excess: of all of its tokens.
         reference: the surprise of the student's own traces, if there are any.
+        unread: texts that the student could not read, of which the figures say nothing.
+        texts: those that it read.
     """
     candidates = [(EXCESS, excess)]
     if reference is not None:
@@ -81,7 +88,8 @@ def verdict(
         ]
     for measure, figure in candidates:
         if figure.value is not None:
-            return _decided(measure, figure, figure.value, outliers)
+            found = _decided(measure, figure, figure.value, outliers)
+            return replace(found, said=f"{found.said} {_unread(unread, texts)}".rstrip())
     return unknown("Nothing was measured that would tell what to do with it.", outliers)
 
 
@@ -119,6 +127,13 @@ def _decided(measure: str, figure: Figure, value: float, outliers: tuple[Outlier
     said = f"{_DO[advice]}: {what} {figure.shown()} nats per token. {_doubt(figure)}".rstrip()
     thresholds: Mapping[str, float] = {Advice.TRAIN.value: TRAIN_UP_TO, Advice.MIX.value: MIX_UP_TO}
     return Verdict(advice, said, measure, thresholds, True, outliers, figure)
+
+
+def _unread(unread: int, texts: int) -> str:
+    """How few texts it is of, if that matters: those that are not read are often the strangest."""
+    if unread < MANY_UNREAD * (unread + texts) or not unread:
+        return ""
+    return f"It is of {texts:,} of {unread + texts:,} texts: the student could not read the others."
 
 
 def _doubt(figure: Figure) -> str:
