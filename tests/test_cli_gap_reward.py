@@ -172,3 +172,12 @@ def test_names_cannot_act_on_the_terminal(
     shown = capsys.readouterr()
     assert "\x1b" not in shown.out + shown.err
     assert "\u202e" not in shown.out + shown.err
+
+
+def test_pairs_that_are_left_out_are_counted(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(files[2])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    empty = [{**row, "chosen": [{"role": "assistant", "content": " "}]} for row in rows[:2]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *empty]))
+    assert main([*files, "-q"]) == 0
+    assert "left out: a response without text (2)" in capsys.readouterr().out

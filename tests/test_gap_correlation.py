@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from weft.gap.ranking.claims import FEWEST
 from weft.gap.ranking.correlation import Points, correlate, kendall, spearman
 from weft.gap.ranking.result import (
     AtPrefix,
@@ -21,7 +22,7 @@ from weft.gap.ranking.result import (
     LabelConsistency,
     PolicyGap,
 )
-from weft.gap.ranking.words import FEWEST, said
+from weft.gap.ranking.words import said
 from weft.intervals import NOT_MEASURED, Figure
 
 few = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=3, max_size=8)
@@ -154,9 +155,9 @@ def test_continuations_in_words() -> None:
 
     assert "From 8 tokens on" in all_said(policy(delta_q=[at(2, 0.0), at(8, 0.1), at(32, 0.2)]))
     only = all_said(policy(delta_q=[at(2, 0.1), at(8, 0.0), at(32, 0.0)]))
-    assert "At some lengths only" in only
-    assert "at 2 (0.100 (0.080–0.120)) tokens" in only
-    assert "No prefix of the chosen responses" in all_said(policy(delta_q=[at(2, 0.0), at(8, -0.1)]))
+    assert "At some lengths only (looked at: 2, 8, 32)" in only
+    assert "at 2 tokens, at 2 by 0.100 (0.080–0.120)." in only
+    assert "cannot be told at any length" in all_said(policy(delta_q=[at(2, 0.0), at(8, -0.1)]))
     assert "tokens" not in all_said(policy(delta_q=[DeltaQ(2, *[NOT_MEASURED] * 3)]))
 
 
@@ -171,10 +172,14 @@ def test_labels_in_words() -> None:
     ]
     text = all_said(policy(consistency=[label("none", figure(0.95), "as it is"), *cuts]))
     assert "prefers the whole chosen response in 0.95 (0.93–0.97) of the pairs." in text
-    assert "holds as often, as far as can be told, after equal-length (0.94 (0.92–0.96))." in text
-    assert "holds less often after first:8 (0.60 (0.58–0.62))" in text
+    whole = "as often as with whole responses"
+    assert f"After equal-length (0.94 (0.92–0.96)) the label holds {whole}, as far as can be told." in text
+    less = f"the label holds less than 95% {whole}: these cuts lose what decided."
+    assert f"After first:8 (0.60 (0.58–0.62)) {less}" in text
     assert "tail:0.5" not in text
-    assert "as often" not in all_said(policy(consistency=cuts))
+    assert "The label holds after equal-length (0.94 (0.92–0.96)), first:8" in all_said(
+        policy(consistency=cuts)
+    )
     assert "cannot be told" in all_said(policy(consistency=[label("none", figure(0.5))]))
 
 
@@ -194,22 +199,124 @@ def test_ranking_that_grows_while_quality_does_not() -> None:
 def test_decoding_in_words() -> None:
     drawn = [own(figure(0.5)), own(figure(0.2), 1.5), own(figure(0.5), 0.7)]
     text = all_said(policy(drawn=drawn))
-    assert "quality falls to 0.200 (0.180–0.220)" in text
-    assert "temperature 1.5 and" in text
+    assert "Quality falls at temperature 1.5 and top-p 1 (0.200 (0.180–0.220))." in text
     assert "temperature 0.7" not in text
     assert "None of 1 other" in all_said(policy(drawn=[drawn[0], drawn[2]]))
+    two = policy(drawn=[own(figure(1.0, n=2))])
+    assert "1.000 (0.980–1.020), over too few texts (2) to say" in all_said(two)
 
 
 def test_correlation_in_words() -> None:
     found = GapCorrelation("dpo", 3, Figure(1.0, 0.5, 1.0, 3), Figure(1.0, 0.3, 1.0, 3), {}, {})
-    assert "go together (Spearman 1.00 (0.50–1.00)" in all_said(correlations=[found])
+    assert "go together (DPO's reward: Spearman 1.00 (0.50–1.00)" in all_said(correlations=[found])
+    always = dataclasses.replace(found, spearman=Figure(1.0, 1.0, 1.0, 3))
+    assert "go together" in all_said(correlations=[always])
     against = dataclasses.replace(found, spearman=Figure(-1.0, -1.0, -0.5, 3))
     assert "OPPOSITE" in all_said(correlations=[against])
     unsure = dataclasses.replace(found, spearman=Figure(0.5, -0.5, 1.0, 3))
-    assert "no correlation can be told" in all_said(correlations=[unsure])
+    assert "no correlation of ranking" in all_said(correlations=[unsure])
     tied = dataclasses.replace(found, spearman=Figure(None, None, None, 3))
     assert "all are equal" in all_said(correlations=[tied])
     assert "With one policy there is no rank correlation" in all_said(policy())
+
+
+def test_a_small_loss_is_a_figure_and_no_judgement() -> None:
+    def label(spec: str, holds: Figure) -> LabelConsistency:
+        return LabelConsistency(spec, "continued", holds, figure(0.0), figure(0.5))
+
+    whole = label("none", Figure(1.0, 1.0, 1.0, 150))
+    little = Figure(0.99, 0.97, 0.9967, 150)
+    text = all_said(policy(consistency=[whole, label("equal-length", little)]))
+    # Two of 150 pairs: with so many equal ones, whole responses may be no better.
+    assert "After equal-length (0.99 (0.97–1.00)) the label holds as often" in text
+    sure = Figure(1.0, 1.0, 1.0, 15_000)
+    text = all_said(
+        policy(consistency=[dataclasses.replace(whole, holds=sure), label("equal-length", little)])
+    )
+    assert "After equal-length (0.99 (0.97–1.00)) the label holds a little less often" in text
+    assert "lose" not in text
+    # Of a judge that agrees with half of the labels, 95% of that half is the mark.
+    whole = label("none", Figure(0.8, 0.79, 0.81, 150))
+    text = all_said(policy(consistency=[whole, label("first:8", Figure(0.77, 0.765, 0.775, 150))]))
+    assert "After first:8 (0.77 (0.77–0.78)) the label holds a little less often" in text
+    text = all_said(policy(consistency=[whole, label("first:8", Figure(0.7, 0.69, 0.75, 150))]))
+    assert "these cuts lose what decided" in text
+
+
+def many(count: int, delta: float = 0.2, holds: float = 0.6) -> list[PolicyGap]:
+    """Policies of which everything is known, and alike but for their last figures."""
+    found = []
+    for number in range(count):
+        labels = [("none", 0.99), ("equal-length", 0.95), ("ratio:0.5", holds), ("first:32", 0.985)]
+        shift = 0.0005 * number
+        rewards = [
+            dataclasses.replace(ranking(figure(0.8 + shift), figure(0.79), figure(0.4)), kind=kind)
+            for kind in ("dpo", "simpo")
+        ]
+        found.append(
+            policy(
+                f"checkpoint-{number}",
+                rewards=rewards,
+                delta_q=[
+                    DeltaQ(tokens, figure(0.5), figure(0.5), figure(at))
+                    for tokens, at in ((8, 0.0), (32, delta + shift))
+                ],
+                consistency=[
+                    LabelConsistency(spec, "continued", figure(value, 0.01), figure(0.0), figure(0.5))
+                    for spec, value in labels
+                ],
+                drawn=[own(figure(0.5)), own(figure(0.2), 1.5)],
+            )
+        )
+    return found
+
+
+def correlations(policies: int) -> list[GapCorrelation]:
+    spearman = Figure(0.5, -0.5, 1.0, policies)
+    return [GapCorrelation(kind, policies, spearman, spearman, {}, {}) for kind in ("dpo", "simpo")]
+
+
+@pytest.mark.parametrize("count", [2, 8, 60])
+def test_what_policies_share_is_said_once(count: int) -> None:
+    found = said(many(count), correlations(count), reference=True, quality=True)
+    assert len(found) <= 14
+    assert all(len(sentence) < 400 for sentence in found)
+    every = "With both: " if count == 2 else f"With all {count}: "
+    text = "\n".join(found)
+    high = 0.8 + 0.0005 * (count - 1)
+    if count == 60:
+        accuracy = f"accuracy 0.80 (0.78–0.82) to {high:.2f} ({high - 0.02:.2f}–{high + 0.02:.2f})."
+        assert f"{every}DPO's reward ranks the chosen response higher: {accuracy}" in text
+    assert f"{every}from 32 tokens on" in text
+    assert "After ratio:0.5 (0.60 (0.59–0.61)) the label holds less than 95%" in text
+    assert "checkpoint-" not in text
+    # The same of both rewards is one sentence too.
+    assert sum("Over these" in sentence for sentence in found) == 1
+
+
+def test_what_policies_do_not_share_stands_side_by_side() -> None:
+    others = [dataclasses.replace(one, name=f"other-{one.name}") for one in many(5, 0.0, 0.96)]
+    found = said([*many(2), *others], correlations(7), reference=True, quality=True)
+    assert len(found) <= 14
+    (follows,) = [sentence for sentence in found if "tokens on" in sentence]
+    assert follows.startswith("With checkpoint-0, checkpoint-1: from 32 tokens on")
+    assert (
+        "; with other-checkpoint-0, other-checkpoint-1, other-checkpoint-2 and 2 more: that what" in follows
+    )
+    (lost,) = [sentence for sentence in found if "lose what decided" in sentence]
+    assert "After ratio:0.5 with checkpoint-0, checkpoint-1 (0.60 (0.59–0.61)) the label" in lost
+
+
+def test_few_prompts_correlate_to_nothing() -> None:
+    sure = Figure(1.0, 1.0, 1.0, 3)
+    found = GapCorrelation("dpo", 3, sure, sure, {}, {})
+    few = [dataclasses.replace(one, prompts=FEWEST - 1) for one in many(3)]
+    text = "\n".join(said(few, [found], reference=True, quality=True))
+    assert "With all 3: from 19 prompts nothing is concluded" in text
+    assert "go together" not in text
+    quality = {one.name: figure(0.5, n=FEWEST - 1) for one in few}
+    thin = dataclasses.replace(found, quality=quality)
+    assert "go together" not in "\n".join(said(many(3), [thin], reference=True, quality=True))
 
 
 def test_what_was_left_out_is_said() -> None:

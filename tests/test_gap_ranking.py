@@ -82,6 +82,7 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedEngine]:
         return there[settings.name]
 
     monkeypatch.setattr(measuring, "open_engine", opened)
+    monkeypatch.setattr("weft.engines.opening.open_engine", opened)
     return there
 
 
@@ -95,6 +96,18 @@ def bare(gap: RewardGap) -> dict[str, Any]:
 def by_tokens(policy: PolicyGap, kind: str) -> Mapping[int | None, float | None]:
     reward = next(one for one in policy.rewards if one.kind == kind)
     return {at.tokens: at.accuracy.value for at in reward.by_prefix}
+
+
+def judge_of(known: int) -> ScriptedEngine:
+    """A judge that grades the first few sums, and talks about the others."""
+
+    def grade(view: View) -> str:
+        number = re.search(r"(\d+) \+", view.prompt)
+        assert number is not None
+        said = "Grade: 7" if int(number[1]) <= known else "Who could say?"
+        return recite("", said)(view)
+
+    return ScriptedEngine(grade, name="judge", vocabulary=ScriptedVocabulary("words"), thinks=False)
 
 
 # -- scripted: every figure is known ---------------------------------------------------------------------
@@ -170,6 +183,22 @@ def test_a_reference_with_another_vocabulary(tmp_path: Path, engines: dict[str, 
     assert "adds: no DPO reward; the reference letters has another vocabulary." in gap.said
 
 
+def test_what_keeps_policies_from_a_reference_is_said_once(
+    tmp_path: Path, engines: dict[str, ScriptedEngine]
+) -> None:
+    for name in ("one", "two", "three"):
+        engines[name] = scripted(name)
+    engines["other"] = ScriptedEngine(
+        sums, name="other", vocabulary=ScriptedVocabulary("characters"), thinks=False
+    )
+    path = write(tmp_path / "pairs.jsonl", ROWS)
+    gap = reward(path, policies=["one", "two", "three", "other"], reference="other")
+    assert [said for said in gap.said if "no DPO reward" in said] == [
+        "one, two, three: no DPO reward; the reference other has another vocabulary.",
+        "other: no DPO reward; it is the reference, for which that is 0.",
+    ]
+
+
 def test_several_policies_are_correlated(tmp_path: Path, engines: dict[str, ScriptedEngine]) -> None:
     """Three that add up to some number, and say another one beyond it."""
 
@@ -200,6 +229,32 @@ def test_several_policies_are_correlated(tmp_path: Path, engines: dict[str, Scri
     rows = frame[(frame["part"] == "correlation") & (frame["figure"] == "quality")]
     assert list(rows["policy"]) == ["up to 1", "up to 4", "up to 8"]
     assert not frame[frame["at"] == "accuracy by prefix policy"].empty
+
+
+@pytest.mark.parametrize("known", [0, 3, 8])
+def test_texts_without_a_quality_are_said(
+    tmp_path: Path, engines: dict[str, ScriptedEngine], known: int
+) -> None:
+    engines["adds"], engines["judge"] = scripted(), judge_of(known)
+    path, output = write(tmp_path / "pairs.jsonl", ROWS), tmp_path / "gap.json"
+    gap = reward(
+        path, policies="adds", quality="judge:judge", prefixes=("none",), prefixes_at=(), output=output
+    )
+    rows = [json.loads(line) for line in (tmp_path / "gap.texts.jsonl").read_text().splitlines()]
+    missing = sum(row["quality"] is None for row in rows)
+    found = [sentence for sentence in gap.said if "could not be told of" in sentence]
+    if known == len(ROWS):
+        assert (missing, found) == (0, [])
+    elif known:
+        share = f"{missing / len(rows):.1%}"
+        assert found == [
+            f"The quality could not be told of {missing} of {len(rows)} texts ({share}), "
+            "which figures leave out."
+        ]
+    else:
+        assert missing == len(rows)
+        assert found[0].startswith(f"The quality could not be told of any of {missing} texts")
+        assert gap.policies[0].drawn[0].quality.value is None
 
 
 def test_engine_errors_are_counted_and_tried_again(
@@ -373,6 +428,16 @@ def test_an_adapter_is_no_model(tmp_path: Path) -> None:
         reward(write(tmp_path / "pairs.jsonl", ROWS), policies=str(adapter))
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "micro:nobody"])
+def test_a_later_policy_that_is_not_there_is_found_before_the_first_is_opened(
+    tmp_path: Path, engines: dict[str, ScriptedEngine], name: str
+) -> None:
+    engines["adds"] = scripted()
+    with pytest.raises(UserError, match=r"no such folder|no engine micro:nobody"):
+        reward(write(tmp_path / "pairs.jsonl", ROWS), policies=["adds", name], output=tmp_path / "gap.json")
+    assert not (tmp_path / "gap.pairs.jsonl").exists()
+
+
 @pytest.mark.parametrize("name", ["gap.txt", "other.json", "pairs.json"])
 def test_an_output_that_is_something_else(tmp_path: Path, name: str) -> None:
     (tmp_path / "other.json").write_text('{"kind": "something"}')
@@ -431,6 +496,20 @@ def test_numbers_that_are_none_are_not_kept(tmp_path: Path) -> None:
         asyncio.run(read_by(model, pairs, store))
         assert store.counts == {PairStatus.NOT_FINITE: 1}
     assert list(read_rows(PAIR_READINGS, path)) == []
+
+
+def test_figures_of_other_tokens_are_an_engine_error(tmp_path: Path) -> None:
+    class Short(ScriptedEngine):
+        async def score(self, prefix: Any, continuation: Any) -> Any:
+            found = await super().score(prefix, continuation)
+            return dataclasses.replace(found, logps=found.logps[1:])
+
+    model = Short(sums, thinks=False)
+    pairs = spell_pairs(model, read_pairs(write(tmp_path / "pairs.jsonl", ROWS[:1]))).pairs
+    path = tmp_path / "gap.pairs.jsonl"
+    with RowStore(PAIR_READINGS, path, Manifest.create("0", {})) as store:
+        asyncio.run(read_by(model, pairs, store, error_rate=1))
+        assert store.counts == {PairStatus.ENGINE_ERROR: 1}
 
 
 # -- real models -----------------------------------------------------------------------------------------

@@ -121,6 +121,18 @@ def test_equal_prefixes_are_a_tie_whatever_rounding_says() -> None:
     assert at[-1].accuracy.value == 1.0
 
 
+@pytest.mark.parametrize("beta", [1e-6, 0.1, 100.0])
+def test_rewards_that_are_equal_but_for_rounding_are_a_tie(beta: float) -> None:
+    # As rows on disk: five decimals. 0.1 + 0.2 - 0.3 is 5.6e-17 in floating point.
+    equal = pair(side([0.1, 0.2], [0.0, 0.0]), side([0.3, 0.0], [0.0, 0.0]))
+    least = pair(side([-1.0, -1.00001], [0.0, 0.0]), side([-1.0, -1.00002], [0.0, 0.0]))
+    for kind in ("dpo", "simpo"):
+        tie = found(kind, equal, beta=beta, specs=["tail:1"])
+        assert tie.by_prefix[-1].accuracy.value == tie.by_policy["tail:1"].value == 0.5
+        assert correct(kind, equal) == 0.5
+        assert found(kind, least, beta=beta).by_prefix[-1].accuracy.value == 1.0
+
+
 def test_dpo_is_over_the_pairs_that_have_a_reference() -> None:
     lone = pair(side([-9.0]), side([-1.0]))
     assert found("dpo", ONE, lone).by_prefix[-1].accuracy.n == 1

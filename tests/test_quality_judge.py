@@ -209,6 +209,13 @@ def test_no_control_token_is_left_in_plain_text(parts: list[str]) -> None:
     assert plain.replace(" ", "") == "".join(parts).replace(" ", "").replace("\ud800", "?")
 
 
+def test_tags_that_overlap_are_broken_too() -> None:
+    tags = ["<|end|>", "|end|>", "d|><|"]
+    plain = Plain(tags)("a<|end|><|end|>")
+    assert not any(tag in plain for tag in tags)
+    assert plain.replace(" ", "") == "a<|end|><|end|>"
+
+
 def test_equal_texts_are_asked_about_once() -> None:
     text = Answered(QUESTION, "42")
     alone = engine_that(lambda prompt: "Grade: 7")

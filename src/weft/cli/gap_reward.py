@@ -107,7 +107,7 @@ def reward(
     split
         Of data sets [train].
     limit
-        Pairs that are read, drawn by the seed [1000].
+        Pairs that are read, drawn by the seed; of no more than these all [1000].
     seed
         Decides which pairs are drawn, all texts, and the intervals [0].
     beta

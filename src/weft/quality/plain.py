@@ -17,8 +17,10 @@ class Plain:
 
     def __init__(self, tags: Iterable[str]) -> None:
         """``tags`` of one character are left alone: they cannot be broken."""
-        ordered = sorted({tag for tag in tags if len(tag) > 1}, key=lambda tag: (-len(tag), tag))
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        ordered = sorted({tag for tag in tags if len(tag) > 1})
+        # What begins a tag is looked for at each place, since tags may overlap.
+        begins = f"(?={'|'.join(map(re.escape, ordered))})."
+        self._pattern = re.compile(begins, re.DOTALL) if ordered else None
 
     def __call__(self, text: str) -> str:
         """``text`` with a space after the first character of each tag, and a replacement character for each
@@ -26,4 +28,4 @@ class Plain:
         whole = text.encode("utf-8", "replace").decode()
         if self._pattern is None:
             return whole
-        return self._pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", whole)
+        return self._pattern.sub(lambda first: f"{first[0]} ", whole)

@@ -32,6 +32,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from weft.chat.rendering import TEMPLATE_ERRORS, JinjaRender, template_source
+from weft.chat.template import NOTATIONS
 from weft.engines.language import first_line, loaded
 from weft.engines.loading import weights
 from weft.engines.settings import EngineSettings
@@ -69,7 +70,7 @@ class RewardModel:
         where = f"quality {name}"
         self._model, self._tokenizer, self._date = model, tokenizer, date
         self._render = _template(tokenizer, where)
-        self._plain = Plain(tokenizer.all_special_tokens)
+        self._plain = Plain(_controls(tokenizer))
         config = model.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._pad: int | None = config.pad_token_id
@@ -222,6 +223,14 @@ class RewardModel:
             return self._render(messages, add_generation_prompt=False, strftime_now=self._date.strftime)
         except TEMPLATE_ERRORS:
             return None
+
+
+def _controls(tokenizer: Any) -> set[str]:
+    """What would act in a text: control tokens, few of which tokenizers list as special, and tags of
+    thinking, before the last of which templates drop everything."""
+    tags = {tag.strip() for notation in NOTATIONS for tag in notation}
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return {*tokenizer.all_special_tokens, *added, *tags}
 
 
 def _template(tokenizer: Any, where: str) -> JinjaRender:

@@ -2,7 +2,7 @@
 
 Invariants
     - Everything comes from the rows and from what was known of the models: a run that was interrupted gives
-      the same result as one that was not.
+      the same result as one that was not, as far as its rows are the same (:mod:`weft.gap.ranking.reading`).
     - A pair that is in no figure is counted by reason.
 
 It opens no model and writes nothing.
@@ -18,6 +18,7 @@ from typing import Any
 
 import weft
 from weft.gap.made import Made
+from weft.gap.ranking.claims import named
 from weft.gap.ranking.consistency import consistency
 from weft.gap.ranking.correlation import Points, correlate
 from weft.gap.ranking.delta_q import delta_q
@@ -102,7 +103,8 @@ def assemble(
     """
     found = _Assembly(settings, plain, known, rows)
     points: dict[RewardKind, dict[str, Points]] = {kind: {} for kind in KINDS}
-    policies = [found.policy(known[model.name], points) for model in settings.policies]
+    told: Counter[bool] = Counter()
+    policies = [found.policy(known[model.name], points, told) for model in settings.policies]
     correlated = (correlate(kind, points[kind], seed=settings.seed) for kind in KINDS)
     correlations = tuple(one for one in correlated if one is not None)
     reference = settings.reference is not None
@@ -113,9 +115,22 @@ def assemble(
         quality=settings.quality,
         policies=tuple(policies),
         correlations=correlations,
-        said=(*found.strangers(policies), *sentences),
+        said=(*found.strangers(policies), *untold(told), *sentences),
         made=found.made(quality, tuple(command)),
     )
+
+
+def untold(told: Mapping[bool, int]) -> list[str]:
+    """Of how many texts there is no quality: figures leave them out, and may be of easier ones."""
+    missing, texts = told.get(False, 0), sum(told.values())
+    if not missing:
+        return []
+    if missing == texts:
+        return [f"The quality could not be told of any of {texts:,} texts: no verdict on them, or no answer."]
+    share = f"{missing / texts:.1%}"
+    return [
+        f"The quality could not be told of {missing:,} of {texts:,} texts ({share}), which figures leave out."
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +140,17 @@ class _Assembly:
     known: Mapping[str, Known]
     rows: Rows
 
-    def policy(self, known: Known, points: Mapping[RewardKind, dict[str, Points]]) -> PolicyGap:
-        """One policy's figures; what correlates goes to ``points``."""
+    def policy(
+        self, known: Known, points: Mapping[RewardKind, dict[str, Points]], told: Counter[bool]
+    ) -> PolicyGap:
+        """One policy's figures; what correlates goes to ``points``, and to ``told`` of how many texts the
+        quality could be told, and of how many not."""
         settings, name, seed = self.settings, known.name, self.settings.seed
         readings = self.rows.readings(name)
         pairs = joined(known.spelled.pairs, readings, self._reference(known))
         judged = settings.quality is not None
         texts = self.rows.judged(name) if judged else {}
+        told.update(text.quality is not None for text in texts.values())
         continued, samples = known.continued, settings.continuations
         at = settings.prefixes_at if judged and samples else ()
         cuts = settings.prefix_policies
@@ -155,7 +174,8 @@ class _Assembly:
         """Of which policies DPO's reward is not known though there is a reference, and why."""
         if self.settings.reference is None:
             return []
-        name, sentences = self.settings.reference.name, []
+        name = self.settings.reference.name
+        whose: dict[str, list[str]] = {}
         for policy in policies:
             if any(reward.kind == "dpo" for reward in policy.rewards):
                 continue
@@ -165,8 +185,8 @@ class _Assembly:
                 why = f"the reference {name} has another vocabulary"
             else:
                 why = f"the reference {name} has read none of its pairs in the same tokens"
-            sentences.append(f"{policy.name}: no DPO reward; {why}.")
-        return sentences
+            whose.setdefault(why, []).append(policy.name)
+        return [f"{named(names)}: no DPO reward; {why}." for why, names in whose.items()]
 
     def made(self, quality: Mapping[str, Any] | None, command: tuple[str, ...]) -> Made:
         path = Path(self.plain.name)

@@ -8,7 +8,8 @@
 
 Models are opened one after the other, so that several policies need no more memory than the largest. All
 figures are computed from the rows on disk: a run that was killed and goes on gives the same result as one
-that was not. Without a name for the output the rows are in a temporary folder, and gone afterwards.
+that was not, up to rounding (:mod:`weft.gap.ranking.reading`). Without a name for the output the rows are in
+a temporary folder, and gone afterwards.
 
 It decides what is measured; how, the other modules of this package know.
 """
@@ -27,7 +28,7 @@ from typing import Any, Protocol
 
 import weft
 from weft.engines.base import Engine
-from weft.engines.opening import open_engine
+from weft.engines.opening import model_folder, open_engine
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
 from weft.gap.encoding import write_result
@@ -222,7 +223,7 @@ class _Run:
             check_source(path, Path(self.name), "pairs")
         for model in (self.settings.reference, *self.settings.policies):
             if model is not None:
-                check_whole(model)
+                check_model(model)
 
     def _date(self) -> datetime.date:
         """What templates print as today: the day of the first run."""
@@ -341,11 +342,11 @@ def check_result(output: Path) -> None:
         )
 
 
-def check_whole(model: EngineSettings) -> None:
-    """Whether a folder holds a whole model.
+def check_model(model: EngineSettings) -> None:
+    """What can be known of a model before its turn comes, which may be hours later.
 
     Raises:
-        UserError: it holds an adapter alone.
+        UserError: its folder is not there, or holds no whole model.
     """
     folder = Path(model.name)
     if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
@@ -356,6 +357,8 @@ def check_whole(model: EngineSettings) -> None:
             remedy="merge it first: `weft align --merge-adapter` writes whole models, and so does PEFT's "
             "merge_and_unload()",
         )
+    if not model.is_server and not model.name.startswith("scripted:"):
+        model_folder(model.name)
 
 
 def _some(pairs: Sequence[SpelledPair], plain: PlainPairs, most: int, seed: int) -> tuple[SpelledPair, ...]:

@@ -18,7 +18,8 @@ Invariants
 Where the prompt is a text, the text itself is the prompt: nothing is put before it, and judges see it as
 one message of the user's. Rows' ``chat_template_kwargs`` are not read; the engine's template has arguments of
 its own. A trainer that renders a conversation in another way (no empty thinking before a response that has
-none, a line feed behind the end of the turn) sees other tokens there.
+none, a line feed behind the end of the turn) sees other tokens there, and the policies that draw (``random``,
+``sample``) draw other ones from them.
 
 This module does not know what is made of the tokens.
 """

@@ -5,7 +5,8 @@
     NAME.pairs.jsonl    one row for each model and pair: log-probabilities and entropies of both responses
 
 Invariants
-    - A row is a function of model and pair; neither concurrency nor interruptions change it.
+    - A row is a function of model and pair; neither concurrency nor interruptions change it, but for the last
+      decimal of a few numbers: a model in process reads texts in batches, whose shapes decide its rounding.
     - A finished row of another model, or of another pair, is refused, never taken for this one.
 
 It does not know policies from references, nor what rewards are made of the numbers.
@@ -189,6 +190,10 @@ async def _read(scorer: Scorer, pair: SpelledPair, job: PairReading) -> PairRead
         )
     except EngineError as error:
         return replace(job, status=PairStatus.ENGINE_ERROR, reason=str(error))
+    for scored, ids in ((chosen, pair.chosen_ids), (rejected, pair.rejected_ids)):
+        if {len(scored.logps), len(scored.entropies or scored.logps)} != {len(ids)}:
+            said = f"it gave figures of {len(scored.logps)} tokens for {len(ids)}"
+            return replace(job, status=PairStatus.ENGINE_ERROR, reason=said)
     numbers = [*chosen.logps, *rejected.logps, *(chosen.entropies or ()), *(rejected.entropies or ())]
     if not all(map(math.isfinite, numbers)):
         return replace(job, status=PairStatus.NOT_FINITE, reason="a log-probability or entropy is not finite")

@@ -44,7 +44,7 @@ def show(gap: RewardGap, console: Console) -> None:
 def _policy(policy: PolicyGap, console: Console) -> None:
     console.print()
     console.rule(Text(f" {visible(policy.name)} ", style="bold"), characters="─", align="left")
-    left = ", ".join(f"{count:,} {reason}" for reason, count in policy.left_out.items() if count)
+    left = ", ".join(f"{reason} ({count:,})" for reason, count in policy.left_out.items() if count)
     counts = f"{_number(policy.pairs, 'pair')} of {_number(policy.prompts, 'prompt')}"
     console.print(Text(counts + (f"; left out: {left}" if left else ""), style="dim"))
     _prefixes(policy, console)
