@@ -19,7 +19,7 @@ from weft.cli.show import visible
 from weft.gap.distance.result import Advice, Comparison, Likelihood, Marker, SourceGap, StyleGap
 from weft.intervals import Figure
 
-COLUMN = 24
+COLUMN = 27
 """Width of one source's figures."""
 FIRST = 24
 """Width of the names of figures."""
