@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from weft.gap.ranking.result import (
 )
 from weft.intervals import NOT_MEASURED, Figure
 from weft.records import Author, Message, PerAuthor, Prompt, Provenance, Sampling, Span, Status, Trace, Usage
+from weft.report.packing import unpacked
 
 S, T = Author.STUDENT, Author.TEACHER
 HOSTILE = (
@@ -107,7 +108,7 @@ def reading_of(trace: Trace, source: str, *, scale: float = 1.0, seed: int = 0, 
         thinking=thinking,
         chars=tuple(chars),
         nats=tuple(round(scale * draw.expovariate(1.0), 5) for _ in range(n)),
-        ranks=tuple(draw.choice((1, 1, 1, 2, 7, 130)) for _ in range(n)),
+        ranks=tuple(draw.choice((*(1,) * 12, 2, 2, 7, 30, 130)) for _ in range(n)),
         entropies=tuple(round(draw.expovariate(1.5), 5) for _ in range(n)),
         style=tuple(round(draw.random(), 3) if at < thinking else None for at in range(n)),
         authors=tuple(runs),
@@ -125,6 +126,22 @@ def unread(trace: Trace, source: str) -> Reading:
         ReadingStatus.TOO_LONG,
         "prompt and text take 9,000 tokens",
     )
+
+
+def opened(text: Mapping[str, Any]) -> dict[str, Any]:
+    """A text of the page with its pieces and numbers as lists."""
+    place, pieces, units = 0, [], text["t"].encode("utf-16-le")
+    for length in unpacked(text["c"]):
+        pieces.append(units[2 * place : 2 * (place + (length or 0))].decode("utf-16-le"))
+        place += length or 0
+    assert 2 * place == len(units)
+    who = [[writer, count] for writer, count in zip(text["who"], unpacked(text["w"]), strict=True)]
+    return {
+        **text,
+        "t": pieces,
+        "who": who,
+        **{name: unpacked(text[name]) for name in "nery" if name in text},
+    }
 
 
 def write_traces(path: Path, traces: Iterator[Trace] | Sequence[Trace]) -> Path:
@@ -177,7 +194,9 @@ def source_gap(label: str, nats: float, advice: Advice, outliers: Sequence[str] 
             Stretch(at / 10, (at + 1) / 10, fig(nats * (1.5 - at / 12)), fig(nats * (1.2 - at / 12)))
             for at in range(10)
         ),
-        similarity=Similarity("student-only", 20, fig(1 - nats / 8), fig(min(0.99, 0.5 + nats / 4))),
+        similarity=Similarity(
+            "student-only", 20, fig(1 - nats / 8), fig(min(0.99, 0.5 + nats / 4)), own_cosine=fig(0.97, 0.01)
+        ),
         markers=tuple(
             Marker(f"{word} {label}", sign * (9.0 - at), sign * 2.0, 30 + at, 5)
             for sign in (1, -1)

@@ -141,7 +141,7 @@ def test_an_engine_error_is_a_failure_that_is_tried_again(
         (["--prefixes-at", "0"], "--prefixes-at: prefixes of at least one token"),
         (["--temperatures", "hot"], "--temperatures: not numbers: hot"),
         (["--prefix", "half"], "--prefix"),
-        (["--limit", "0"], "--limit"),
+        (["--limit=-1"], "--limit"),
         (["--continuations", "-1"], "--continuations"),
         (["--quality", "beauty"], "no quality is called 'beauty'"),
         (["--policy-tokenizer", "x"], "a tokenizer is for servers"),

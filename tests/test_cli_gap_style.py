@@ -220,7 +220,7 @@ def test_engine_errors_are_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFi
     ("more", "said"),
     [
         (["--boundary", "orcale"], "--boundary: no boundary 'orcale'"),
-        (["--limit", "0"], "--limit:"),
+        (["--limit=-1"], "--limit:"),
         (["--seed", "-1"], "--seed:"),
         (["--error-rate", "2"], "--error-rate:"),
         (["--student-template-args", "no"], "--student-template-args"),

@@ -23,6 +23,7 @@ from weft.gap.distance.reading import Silence
 from weft.gap.distance.readings import READINGS, Reading
 from weft.gap.distance.result import SourceGap, StyleGap
 from weft.gap.distance.settings import StyleSettings
+from weft.gap.ranking.settings import RewardGapSettings
 from weft.micro import make_prompts
 from weft.prompts import open_prompts
 from weft.records import Span
@@ -328,6 +329,16 @@ def test_what_a_person_should_know_of_the_reference(few: tuple[str, str, str], t
     watched = Watched()
     style(mine, student=student, reference=other, observer=watched)
     assert "names micro:teacher as its writer" in " ".join(watched.notes)
+    watched = Watched()
+    style(mine, student=student, reference=shared, observer=watched)
+    assert any("was written by tessy, not student-only" in note for note in watched.notes)
+
+
+def test_a_limit_of_0_is_none() -> None:
+    assert StyleSettings(student="micro:student", limit=0).limit is None
+    assert StyleSettings(student="micro:student").limit == 1000
+    given = {"policies": [{"name": "micro:student"}], "limit": 0}
+    assert RewardGapSettings.model_validate(given).limit is None
 
 
 def test_a_file_that_is_also_the_reference_is_read_once(few: tuple[str, str, str]) -> None:
@@ -351,7 +362,7 @@ def test_outputs_that_are_refused(few: tuple[str, str, str], tmp_path: Path) -> 
     with pytest.raises(UserError, match="a file that is read"):
         style(str(data), student=student, output=data)
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="not what `weft gap style` writes"):
+        with pytest.raises(UserError, match="no result of such a measurement"):
             style(other, student=student, output=data, overwrite=overwrite)
     assert json.loads(data.read_text()) == [{"prompt": "What?", "completion": "That."}]
     readings = write_traces(tmp_path / "x.readings.jsonl", [trace_of(1)])

@@ -20,6 +20,7 @@ from report_world import (
     HOSTILE,
     S,
     T,
+    opened,
     reading_of,
     reward_gap,
     style_gap,
@@ -167,6 +168,53 @@ def test_equal_texts_of_two_files_take_the_reading_of_their_source(tmp_path: Pat
     assert by["a"] == pytest.approx(sum(alone.nats) / alone.tokens, abs=1e-4)
 
 
+def test_equal_texts_of_files_that_were_not_given_are_texts_of_their_own(tmp_path: Path) -> None:
+    """A mix of two sources holds their texts again, under the same ids."""
+    traces = [trace_of("q0"), trace_of("q1")]
+    write_traces(tmp_path / "a.jsonl", traces)
+    write_traces(tmp_path / "b.jsonl", traces[:1])
+    gap = style_gap()
+    sources = tuple(
+        replace(gap.sources[0], label=label, file=f"{label}.jsonl", strategy=strategy)
+        for label, strategy in (("a", "tessy"), ("mix", "teacher-mix"), ("own", "student-only"))
+    )
+    made = replace(gap, sources=sources, reference="own.jsonl", readings="r.jsonl")
+    write_json(tmp_path / "gap.json", made.to_json())
+    order = [(label, trace) for label in ("mix", "own", "a") for trace in traces]
+    write_readings(tmp_path / "r.jsonl", [reading_of(trace, label) for label, trace in order])
+    data, written = report(tmp_path, tmp_path)
+    shown = [(text["source"], text["strategy"], text["id"]) for text in data["texts"]]
+    assert shown == [
+        ("a", "tessy", "q0#0"),
+        ("a", "tessy", "q1#0"),
+        ("b", "tessy", "q0#0"),
+        ("mix", "teacher-mix", "q0#0"),
+        ("mix", "teacher-mix", "q1#0"),
+        ("own", "student-only", "q0#0"),
+        ("own", "student-only", "q1#0"),
+    ]
+    assert ["n" in text for text in data["texts"]] == [True, True, False, True, True, True, True]
+    assert len({text["p"] for text in data["texts"]}) == 2, "prompts are joined, so side by side"
+    assert data["own"] == ["own"]
+    assert written.notes == ()
+    html = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert html.count("own (the student’s own)") > 10, "in tables and plots"
+
+
+def test_readings_join_files_of_one_name_by_their_folder(tmp_path: Path) -> None:
+    trace = trace_of("q0")
+    for seed, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        write_traces(tmp_path / name / "t.jsonl", [trace])
+        write_readings(tmp_path / name / "r.jsonl", [reading_of(trace, "t", seed=seed)])
+    data, written = report(tmp_path, tmp_path / "two", tmp_path / "one")
+    means = {text["source"]: text["mean"] for text in data["texts"]}
+    for seed, source in ((0, "one/t"), (1, "t")):
+        nats = reading_of(trace, "t", seed=seed).nats
+        assert means[source] == pytest.approx(sum(nats) / len(nats), abs=1e-4)
+    assert written.notes == ()
+
+
 def test_texts_that_were_read_twice_are_said(tmp_path: Path) -> None:
     trace = trace_of("q0")
     write_traces(tmp_path / "a.jsonl", [trace])
@@ -226,7 +274,7 @@ def test_a_text_with_its_numbers() -> None:
         style=(0.75, None, None, None, None),
         authors=(Run(Writer.STUDENT, 1), Run(Writer.TEACHER, 4)),
     )
-    text = carried(entry_of(trace), trace, reading, 100)
+    text = opened(carried(entry_of(trace), trace, reading, 100))
     assert text["t"] == ["ab", "c", "d", "é"]
     assert text["think"] == 1
     assert text["who"] == [["s", 1], ["t", 3]]
@@ -243,14 +291,14 @@ def test_infinite_surprise_is_no_number() -> None:
     trace = trace_of("q", spans=[Span(S, "ab")], thinking=0, extra="[" * 100_000)
     reading = replace(reading_of(trace, "a", size=1), nats=(math.inf, 1.0))
     text = carried(entry_of(trace), trace, reading, 100)
-    assert text["n"] == [None, 100]
+    assert opened(text)["n"] == [None, 100]
     assert "mean" not in text
     assert json.loads(in_script(text)) == text
 
 
 def test_without_a_reading_pieces_are_spans() -> None:
     trace = trace_of("q", extra='{"verdict": true}')
-    text = carried(entry_of(trace), trace, None, 1000)
+    text = opened(carried(entry_of(trace), trace, None, 1000))
     assert text["t"] == ["Okay, ", "2 + 2 = 4", ".\nSo", "It is 4."]
     assert text["who"] == [["s", 1], ["t", 1], ["s", 1], ["s", 1]]
     assert (text["think"], text["flag"]) == (3, "true")
@@ -279,8 +327,8 @@ def test_what_the_page_carries_is_the_visible_text(text: str, size: int, thinkin
     expected = visible(trace.text)
     for reading in (None, reading_of(trace, "a", size=size)):
         shown = carried(entry_of(trace), trace, reading, 1000)
-        assert "".join(shown["t"]) == expected
-        assert sum(int(count) for _, count in shown["who"]) == len(shown["t"])
+        assert shown["t"] == expected
+        assert sum(int(count) for _, count in opened(shown)["who"]) == len(opened(shown)["t"])
         packed = in_script(shown)
         assert not set("<>&") & set(packed)
         packed.encode()
@@ -309,7 +357,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert not re.search(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069\ufeff\u2028\u2029]", html
     )
-    text = data_of(page)["texts"][0]
+    text = opened(data_of(page)["texts"][0])
     assert text["t"][0] == visible(HOSTILE)
     assert text["gap"] == [2, 1_000_000 + len(HOSTILE) - LONG]
     assert page.stat().st_size < 1_000_000
@@ -360,8 +408,8 @@ def test_the_draw_does_not_depend_on_the_order_of_files(order: list[int], budget
 
 def test_a_page_that_is_too_small_says_what_it_leaves_out(tmp_path: Path) -> None:
     run = world(tmp_path / "run", 60, words=120)
-    data, written = report(tmp_path, run, megabytes=0.5)
-    assert written.size < 500_000
+    data, written = report(tmp_path, run, megabytes=0.4)
+    assert written.size < 400_000
     assert 10 < len(data["texts"]) == written.texts < written.of == 121
     assert f"{written.texts:,} of 121 texts are in this page" in written.notes[0]
     assert {text["status"] for text in data["texts"]} == {"complete", "length"}

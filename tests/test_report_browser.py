@@ -9,13 +9,25 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from report_world import HOSTILE, S, T, reading_of, trace_of, world, write_readings, write_traces
+from report_world import (
+    HOSTILE,
+    S,
+    T,
+    opened,
+    reading_of,
+    style_gap,
+    trace_of,
+    world,
+    write_readings,
+    write_traces,
+)
 from weft.cli.show import visible
 from weft.records import Span, Status
 from weft.report.writing import write_report
@@ -190,7 +202,7 @@ def test_what_is_known_of_a_token(visit: Open, report: Path) -> None:
     page = visit(report)
     choose(page, "source", "tessy")
     data = json.loads(page.locator("#data").text_content())
-    text = next(one for one in data["texts"] if one["source"] == "tessy")
+    text = opened(next(one for one in data["texts"] if one["source"] == "tessy"))
     first = page.locator("#pane .tok").first
     first.focus()
     bar = page.locator("#details")
@@ -209,6 +221,114 @@ def test_what_is_known_of_a_token(visit: Open, report: Path) -> None:
     assert f"surprise {text['n'][3] / 100:.2f} nats" in bar.inner_text()
     page.mouse.move(0, 0)
     assert f"surprise {text['n'][1] / 100:.2f} nats" in bar.inner_text(), "the focus is shown again"
+
+
+def test_the_page_says_the_numbers_of_the_reading(visit: Open, tmp_path: Path) -> None:
+    """To the precision that is stated, whatever they are: packed in Python, unpacked by the page."""
+    trace = trace_of("q", spans=[Span(S, "a👩b" * 4), Span(T, "0123456789\u200b\x1b")], thinking=1)
+    reading = replace(
+        reading_of(trace, "a", size=1),
+        nats=tuple(0.006 * 2.13**at for at in range(24)),
+        ranks=tuple(max(1, 3**at - 1) for at in range(24)),
+        entropies=tuple(0.37 * at for at in range(24)),
+        style=tuple(at / 11 if at < 12 else None for at in range(24)),
+    )
+    assert reading.tokens == 24
+    write_traces(tmp_path / "a.jsonl", [trace])
+    write_readings(tmp_path / "r.jsonl", [reading])
+    write_report([tmp_path], tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    tokens = page.locator("#pane .tok")
+    assert tokens.all_text_contents() == [visible(character) for character in trace.text]
+    tokens.first.focus()
+    for at, (nats, rank, entropy, style) in enumerate(
+        zip(reading.nats, reading.ranks or (), reading.entropies or (), reading.style or (), strict=True)
+    ):
+        assert page.evaluate("document.activeElement.dataset.i") == str(at)
+        said = page.locator("#details b").all_text_contents()
+        assert float(said[0].removesuffix(" nats")) == pytest.approx(nats, abs=0.005001)
+        assert said[1] == f"{rank:,}"
+        assert float(said[2].removesuffix(" nats")) == pytest.approx(entropy, abs=0.005001)
+        assert said[3] == "–" if style is None else float(said[3]) == pytest.approx(style, abs=0.005001)
+        page.keyboard.press("ArrowRight")
+
+
+def test_the_students_own_texts_are_marked(visit: Open, report: Path, tmp_path: Path) -> None:
+    own = replace(reading_of(trace_of("q0"), "student-only"))
+    write_readings(tmp_path / "gap.readings.jsonl", [own, reading_of(trace_of("q0"), "tessy")])
+    result = style_gap(readings="gap.readings.jsonl")
+    (tmp_path / "gap.json").write_text(json.dumps(result.to_json()))
+    write_report([tmp_path / "gap.json"], tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    named = "student-only (the student’s own)"
+    assert page.locator("#source option").all_text_contents() == ["all", named, "tessy"]
+    choose(page, "source", "student-only")
+    assert named in page.locator("#list").inner_text()
+    assert named in page.locator("#summary table").first.inner_text()
+    assert page.locator("svg.plot text", has_text=named).count() > 3
+
+
+def test_the_tab_key_stops_once_in_the_list(visit: Open, report: Path) -> None:
+    page = visit(report)
+    page.keyboard.press("j")
+    page.locator("#side").focus()
+    stops = []
+    for _ in range(2):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.closest('#list, .tok')?.id"))
+        assert page.evaluate("document.activeElement.getAttribute('aria-current')") in ("true", None)
+    assert stops == ["list", ""], "the list, then the text's first token"
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#place").text_content() == "3 of 25"
+    assert page.locator("#list [tabindex='0']").count() == 1
+    assert page.evaluate("document.activeElement.tabIndex") == 0
+
+
+def test_everything_can_be_reached_by_tab(visit: Open, report: Path) -> None:
+    page = visit(report)
+    wanted = page.evaluate(
+        """(() => { const all = [...document.querySelectorAll('a[href], button, input, select, summary')]
+          .filter((one) => one.tabIndex >= 0 && !one.disabled && one.checkVisibility());
+          all.forEach((one, at) => { one.dataset.stop = at; }); return all.length; })()"""
+    )
+    seen = set()
+    for _ in range(wanted + 40):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("document.activeElement.dataset.stop"))
+        outlined = "getComputedStyle(document.activeElement).outlineStyle"
+        assert page.evaluate(f"document.activeElement === document.body || {outlined} !== 'none'")
+        if len(seen - {None}) == wanted:
+            break
+    assert len(seen - {None}) == wanted > 30
+
+
+def test_a_chosen_view_shows_where_colours_are_the_systems(browser: Any, report: Path) -> None:
+    context = browser.new_context(forced_colors="active", reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(report.as_uri())
+    page.keyboard.press("2")
+
+    def ground(selector: str) -> str:
+        return str(page.locator(selector).first.evaluate("(one) => getComputedStyle(one).backgroundColor"))
+
+    assert ground("[data-view=surprise]") != ground("[data-view=author]")
+    assert ground("#list [aria-current=true]") != ground("#list button:not([aria-current])")
+    assert len({ground(f"#legend .n{level}") for level in range(1, 9)}) == 8
+    context.close()
+
+
+@pytest.mark.parametrize("width", [1200, 1280])
+def test_tables_are_not_cut_on_a_desk(visit: Open, report: Path, width: int) -> None:
+    page = visit(report, width=width)
+    for opened_too in (False, True):
+        cut = page.evaluate(
+            """[...document.querySelectorAll('.scroll:has(> table)')]
+              .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1)
+              .map((one) => one.querySelector('caption').textContent)"""
+        )
+        assert cut == [], opened_too
+        page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
 
 
 def test_authors_differ_without_colour(visit: Open, report: Path) -> None:
@@ -339,14 +459,130 @@ def test_hostile_text_runs_nothing(visit: Open, tmp_path: Path) -> None:
     assert path.stat().st_size > 1_000_000 > report.stat().st_size
 
 
+HOSTILE_PLACES = (
+    "#t=__proto__&view=toString&source=constructor",
+    "#view=__proto__&t=%E0%A4%A",
+    f"#t=tessy/q1%230&view=constructor&side=1&min=abc&flag=%3D%3Cimg%3E&q={'a' * 5000}",
+    "#t=%3Cimg%20src=x%20onerror=alert(1)%3E",
+)
+
+
+@pytest.mark.parametrize("place", HOSTILE_PLACES)
+def test_an_address_cannot_do_more_than_name_a_place(visit: Open, report: Path, place: str) -> None:
+    page = visit(report, at=place)
+    assert page.locator("img").count() == 0
+    page.click("#clear")
+    assert len(ids(page)) == 25
+    assert page.locator("#list [aria-current=true]").count() == 1
+    assert page.locator("[aria-checked=true]").text_content() == "Author"
+
+
+def test_reading_goes_on_where_the_address_may_not_change(browser: Any, report: Path) -> None:
+    """Firefox and Safari refuse it to whoever asks often; frames that are sandboxed always."""
+    context = browser.new_context()
+    page = context.new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.add_init_script("history.replaceState = () => { throw new DOMException('no', 'SecurityError'); };")
+    page.goto(report.as_uri())
+    for _ in range(3):
+        page.keyboard.press("j")
+    assert page.locator("#place").text_content() == "4 of 25"
+    assert page.evaluate("location.hash") == ""
+    assert said == []
+    context.close()
+
+
+def test_names_for_those_who_hear_the_page(visit: Open, report: Path) -> None:
+    page = visit(report)
+    for role, name in (
+        ("searchbox", "Search"),
+        ("combobox", "Source"),
+        ("group", "Surprise, nats per token"),
+        ("spinbutton", "from"),
+        ("radio", "Surprise"),
+        ("list", "Texts that match"),
+        ("region", "Text"),
+        ("img", "Surprise by source"),
+        ("table", "What was read"),
+        ("navigation", "Sections"),
+    ):
+        assert page.get_by_role(role, name=name, exact=True).first.is_visible(), (role, name)
+    assert page.get_by_role("radio", checked=True).inner_text() == "Author"
+    assert page.get_by_role("button", name="Side by side", pressed=False).count() == 1
+
+
+def test_what_is_put_into_the_page_is_not_run(browser: Any, report: Path) -> None:
+    """The page's policy, not its good manners: markup that got in asks for nothing and runs nothing."""
+    context = browser.new_context()
+    page = context.new_page()
+    failed: list[str] = []
+    page.goto(report.as_uri())
+    page.on("requestfailed", lambda request: failed.append(request.failure))
+    blocked = page.evaluate(
+        """async () => {
+          const seen = [];
+          addEventListener('securitypolicyviolation', (event) => seen.push(event.effectiveDirective));
+          document.body.insertAdjacentHTML('beforeend',
+            '<img src="http://127.0.0.1:9/a"><p id="in" style="color: red" onclick="window.ran = 1">x</p>'
+            + '<iframe src="http://127.0.0.1:9/b"></iframe><a ping="http://127.0.0.1:9/c">y</a>');
+          const script = document.createElement('script');
+          script.textContent = 'window.ran = 1';
+          document.body.append(script);
+          document.getElementById('in').click();
+          await fetch('http://127.0.0.1:9/d').catch(() => 0);
+          await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+          return seen;
+        }"""
+    )
+    assert {
+        "img-src",
+        "script-src-elem",
+        "script-src-attr",
+        "style-src-attr",
+        "connect-src",
+    } <= set(blocked)
+    assert page.evaluate("window.ran") is None
+    assert set(failed) == {"csp"}, "none was sent"
+    context.close()
+
+
+def test_a_million_marks_on_one_letter(visit: Open, tmp_path: Path) -> None:
+    traces = [trace_of("a"), trace_of("b", spans=[Span(S, "x" + "\u0301" * 1_000_000)], thinking=0)]
+    write_traces(tmp_path / "a.jsonl", traces)
+    write_report([tmp_path], tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    with settled(page):
+        page.keyboard.press("j")
+    assert "combining marks>" in page.locator("#pane").inner_text()
+    assert page.locator("#pane .tok").first.evaluate("(one) => one.textContent.length") < 100
+
+
+def test_ids_that_objects_have(visit: Open, tmp_path: Path) -> None:
+    names = ("__proto__", "constructor", "toString")
+    readings = [
+        replace(reading_of(trace_of(f"q{at}"), name), sample=name, prompt=name)
+        for at, name in enumerate(names)
+    ]
+    write_readings(tmp_path / "r.jsonl", readings)
+    write_report([tmp_path], tmp_path / "report.html")
+    page = visit(tmp_path / "report.html")
+    assert ids(page) == list(names)
+    for name in names:
+        choose(page, "source", name)
+        assert page.locator("#pane h3").text_content() == name
+
+
 def test_a_thousand_traces(visit: Open, tmp_path: Path) -> None:
-    run = world(tmp_path / "run", 500, words=150)
+    """Of some 330 tokens each, with all that is known of each token."""
+    run = world(tmp_path / "run", 500, words=500)
     report = tmp_path / "report.html"
     written = write_report([run], report)
-    assert written.of == 1001
+    assert written.of == written.texts == 1001
     assert report.stat().st_size < 5_000_000
     page = visit(report)
-    assert len(ids(page)) == written.texts > 900
+    assert len(ids(page)) == 1001
+    assert page.locator("#pane .tok").count() > 300
     page.keyboard.press("j")
     assert current(page) == "q1#0"
     choose(page, "source", "tessy")

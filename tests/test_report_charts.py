@@ -141,7 +141,10 @@ def test_a_scatter_has_a_name_for_each_point() -> None:
         x="x",
         y="y",
     )
-    assert len(found(parsed(svg), "mark")) == 1
+    assert len(drawn(parsed(svg))) == 1
+    shown = [one.text for one in parsed(svg).iter(f"{SVG}text")]
+    assert shown.count("1  p") == shown.count("1") == 1, "the number leads from the point to its name"
+    assert "2  q" not in shown
     assert "p: x 0.500 (0.400–0.600), n = 3; y 0.700 (0.600–0.800), n = 4" in svg
 
 

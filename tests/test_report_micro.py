@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from report_world import opened
 from weft.cli.main import main
 from weft.store import read_traces
 
@@ -44,7 +45,7 @@ def test_traces_readings_and_result_come_together(tmp_path: Path, capsys: pytest
     html = page.read_text(encoding="utf-8")
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', html, re.DOTALL)
     assert found
-    shown = {(text["source"], text["id"]): text for text in json.loads(found[1])["texts"]}
+    shown = {(text["source"], text["id"]): opened(text) for text in json.loads(found[1])["texts"]}
     for name, path in made.items():
         for trace in read_traces(path):
             text = shown[name, trace.id]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from weft.boundary.spans import Annotation
-from weft.cli.progress import MOST_NOTES, Tally, print_rows, watched
+from weft.cli.progress import MOST_NOTES, Tally, with_summary
 from weft.cli.show import visible
 from weft.store import manifest_path, rejected_path
 
@@ -65,16 +65,9 @@ class AnnotationTally(Tally):
         return seconds / written * (self.total - self.done) if written and seconds else None
 
 
-@contextmanager
-def display(output: Path, *, quiet: bool) -> Iterator[AnnotationTally]:
+def display(output: Path, *, quiet: bool) -> AbstractContextManager[AnnotationTally]:
     """Show a run into ``output`` while it goes on; the summary when it has ended, if anything happened."""
-    tally = AnnotationTally()
-    try:
-        with watched(tally, quiet=quiet):
-            yield tally
-    finally:
-        if tally.started is not None:
-            print_rows(summary(tally, output))
+    return with_summary(AnnotationTally(), lambda tally: summary(tally, output), quiet=quiet)
 
 
 def summary(tally: AnnotationTally, output: Path) -> list[tuple[str, str]]:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from weft.cli.progress import MOST_NOTES, Tally, print_rows, watched
+from weft.cli.progress import MOST_NOTES, Tally, with_summary
 from weft.cli.show import visible
 from weft.gap.distance.readings import Reading
 from weft.records import Author
@@ -55,16 +54,9 @@ class ReadingTally(Tally):
         return seconds / read * (self.total - self.done) if read and seconds else None
 
 
-@contextmanager
-def display(output: Path | None, *, quiet: bool) -> Iterator[ReadingTally]:
+def display(output: Path | None, *, quiet: bool) -> AbstractContextManager[ReadingTally]:
     """Show a run while it goes on; the summary when it has ended, if anything happened."""
-    tally = ReadingTally()
-    try:
-        with watched(tally, quiet=quiet):
-            yield tally
-    finally:
-        if tally.started is not None:
-            print_rows(summary(tally, output))
+    return with_summary(ReadingTally(), lambda tally: summary(tally, output), quiet=quiet)
 
 
 def summary(tally: ReadingTally, output: Path | None) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ def reward(
         A file (JSONL, JSON, CSV, Parquet), a data set's folder or hub id with prompt, chosen and
         rejected, as for `weft align`; pairs that were not trained on. A column answer is read.
     policy
-        A model in process or on a vLLM server; again for each checkpoint. What the flags below
+        A model in process, or on vLLM or SGLang; again for each checkpoint. What the flags below
         say of a policy holds for all of them, and for the reference.
     reference
         The model that DPO's reward is relative to; left out: SimPO's reward alone.
@@ -107,7 +107,7 @@ def reward(
     split
         Of data sets [train].
     limit
-        Pairs that are read, drawn by the seed; of no more than these all [1000].
+        Pairs that are read, drawn by the seed; 0: all [1000].
     seed
         Decides which pairs are drawn, all texts, and the intervals [0].
     beta

@@ -7,11 +7,10 @@ stage by stage.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from weft.cli.progress import MOST_NOTES, Tally, print_rows, watched
+from weft.cli.progress import MOST_NOTES, Tally, with_summary
 from weft.cli.show import visible
 from weft.records import Author
 
@@ -66,16 +65,9 @@ class StageTally(Tally):
         return (self.clock() - self._began) / self.done * (self.total - self.done)
 
 
-@contextmanager
-def display(output: Path | None, *, quiet: bool) -> Iterator[StageTally]:
+def display(output: Path | None, *, quiet: bool) -> AbstractContextManager[StageTally]:
     """Show a run while it goes on; the summary when it has ended, if anything happened."""
-    tally = StageTally()
-    try:
-        with watched(tally, quiet=quiet):
-            yield tally
-    finally:
-        if tally.started is not None:
-            print_rows(summary(tally, output))
+    return with_summary(StageTally(), lambda tally: summary(tally, output), quiet=quiet)
 
 
 def summary(tally: StageTally, output: Path | None) -> list[tuple[str, str]]:

@@ -82,7 +82,7 @@ def style(
     output
         Where the result goes: a .json file.
     limit
-        Texts of each source at most, drawn by prompt: the same prompts of all sources [1000].
+        Texts of each source at most, drawn by prompt, the same prompts of all sources; 0: all [1000].
     split
         Of data sets [train].
     seed

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -71,6 +72,22 @@ def watched(tally: Tally, *, quiet: bool = False) -> Iterator[None]:
         lines = _Lines(tally)
         tally.on_event, tally.on_note = lines, lines.note
         yield
+
+
+T = TypeVar("T", bound="Tally")
+
+
+@contextmanager
+def with_summary(
+    tally: T, summary: Callable[[T], Sequence[tuple[str, str]]], *, quiet: bool = False
+) -> Iterator[T]:
+    """As :func:`watched`; the summary when the run has ended, if anything happened."""
+    try:
+        with watched(tally, quiet=quiet):
+            yield tally
+    finally:
+        if tally.started is not None:
+            print_rows(summary(tally))
 
 
 class Tally:

@@ -6,7 +6,7 @@ The same for a model in this process and for one behind a server, whose folder h
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,27 @@ def loaded(kind: Any, what: str, settings: EngineSettings, folder: str, **option
             else "a hub id or folder with tokenizer.json and a chat template",
             remedy=here if Path(folder).is_dir() else hub,
         ) from error
+
+
+def loaded_head(
+    kind: Any, what: str, settings: EngineSettings, folder: str, *, device: str
+) -> tuple[Any, Any, Collection[str]]:
+    """Tokenizer and model of a classifier, in float32 on a processor, and the names of weights that it lacks.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    tokenizer = loaded(AutoTokenizer, "tokenizer", settings, folder)
+    model, found = loaded(
+        kind,
+        what,
+        settings,
+        folder,
+        dtype="float32" if device == "cpu" else "auto",
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    return tokenizer, model, found["missing_keys"]
 
 
 @contextmanager

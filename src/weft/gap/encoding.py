@@ -46,6 +46,37 @@ def from_json(kind: type[T], data: Mapping[str, Any], version: int) -> T:
         raise ValueError(f"{place}: {first['msg']}") from error
 
 
+def check_result(output: Path, kind: str) -> None:
+    """Whether a result may be written to ``output``: a result of this kind may be replaced, nothing else.
+
+    Args:
+        kind: of the result: ``style-gap``, ``reward-gap``.
+
+    Raises:
+        UserError: it is no ``.json`` file, or there is something else in its place.
+    """
+    from weft.errors import UserError
+
+    if output.suffix != ".json":
+        raise UserError(
+            "not a .json file", where=str(output), remedy=f"call it {output.with_suffix('.json').name}"
+        )
+    if not output.exists():
+        return
+    try:
+        there = json.loads(output.read_text(encoding="utf-8"))
+        ours = isinstance(there, dict) and there.get("kind") == kind
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        raise UserError(
+            "this file is no result of such a measurement; it is not overwritten",
+            where=str(output),
+            expected=f"nothing, or a {kind} file",
+            remedy="choose another output",
+        )
+
+
 def write_result(result: Any, path: Path) -> None:
     """Write a result at once: a killed process leaves the old file or the new one.
 

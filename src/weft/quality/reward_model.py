@@ -29,11 +29,11 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from weft.chat.rendering import TEMPLATE_ERRORS, JinjaRender, template_source
 from weft.chat.template import NOTATIONS
-from weft.engines.language import first_line, loaded
+from weft.engines.language import first_line, loaded_head
 from weft.engines.loading import weights
 from weft.engines.settings import EngineSettings
 from weft.errors import EngineError, UserError
@@ -262,22 +262,14 @@ def load_reward_model(name: str, folder: str, *, date: datetime.date) -> RewardM
     settings = EngineSettings(name=folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        tokenizer = loaded(AutoTokenizer, "tokenizer", settings, folder)
-        model, found = loaded(
-            AutoModelForSequenceClassification,
-            "reward model",
-            settings,
-            folder,
-            dtype="float32" if device == "cpu" else "auto",
-            use_safetensors=True,
-            output_loading_info=True,
+        tokenizer, model, missing = loaded_head(
+            AutoModelForSequenceClassification, "reward model", settings, folder, device=device
         )
     except UserError as error:
         raise UserError(error.what, where=where, expected=error.expected, remedy=error.remedy) from error
-    if found["missing_keys"]:
+    if missing:
         raise UserError(
-            f"a model without a trained head: {', '.join(sorted(found['missing_keys'])[:3])} is not in its "
-            "weights",
+            f"a model without a trained head: {', '.join(sorted(missing)[:3])} is not in its weights",
             where=where,
             expected="a reward model: a sequence classifier with one label",
         )

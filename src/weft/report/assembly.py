@@ -23,24 +23,27 @@ import jinja2
 from markupsafe import Markup
 
 from weft import __version__
-from weft.cli.show import visible
 from weft.gap.distance.result import Advice, StyleGap, Verdict
 from weft.gap.made import Made
 from weft.gap.ranking.result import RewardGap
 from weft.report.blocks import DASH, Section, Table
 from weft.report.boundaries import boundary_section
-from weft.report.catalogue import Catalogue, Entry
-from weft.report.distance import WORDS, Keys, distance_section
+from weft.report.catalogue import Catalogue, Entry, Measured
+from weft.report.distance import OWN, WORDS, Keys, distance_section, is_own
 from weft.report.files import FileKind, Files
 from weft.report.loading import Loaded, in_script
 from weft.report.made import made_section
+from weft.report.outside import shown
 from weft.report.ranking import ranking_section
 from weft.report.sampling import LONG, SHORT
+from weft.report.texts import short
 from weft.store import Manifest
 
 GENERATOR = '<meta name="generator" content="Weft report'
 """By which a report is known; it stands within the first bytes of the file."""
 
+SCRIPTS = ("packing.js", "theme.js", "report.js")
+"""Parts of the page's one script."""
 LISTED = 100
 """Files that were left out which are named."""
 
@@ -62,6 +65,14 @@ class Results:
             for source in gap.sources
             if source.verdict.advice is not Advice.UNKNOWN
         ]
+
+    def measured(self) -> dict[str, Measured]:
+        """Sources, by label."""
+        return {
+            source.label: Measured(source.file, source.strategy, is_own(style, source))
+            for style in reversed(list(self.styles.values()))
+            for source in style.sources
+        }
 
     def sections(self, keys: Keys) -> list[Section]:
         found: list[Section] = []
@@ -88,11 +99,12 @@ class Page:
 
     def html(self, loaded: Loaded) -> bytes:
         """The file's bytes, with these texts."""
-        style, script = _part("report.css"), _part("report.js")
+        style, script = _part("report.css"), "".join(map(_part, SCRIPTS))
         policy = (
             f"default-src 'none'; style-src 'sha256-{_digest(style)}'; "
             f"script-src 'sha256-{_digest(script)}'; img-src data:; base-uri 'none'; form-action 'none'"
         )
+        own = in_script([short(source) for source in sorted(self.found.own)])
         prompts = ",".join(f"{in_script(key)}:{prompt}" for key, prompt in loaded.prompts)
         html = (
             _environment()
@@ -104,7 +116,7 @@ class Page:
                 policy=Markup(policy),
                 style=Markup(style),
                 script=Markup(script),
-                data=Markup(f'{{"texts":[{",".join(loaded.texts)}],"prompts":{{{prompts}}}}}'),
+                data=Markup(f'{{"texts":[{",".join(loaded.texts)}],"prompts":{{{prompts}}},"own":{own}}}'),
                 any_texts=bool(self.found.entries),
                 verdicts=self.results.verdicts(),
                 words=WORDS,
@@ -119,15 +131,15 @@ class Page:
     def notes(self, loaded: Loaded) -> tuple[str, ...]:
         """What a reader of the page has to know of it, in sentences."""
         notes = list(self.found.notes)
-        shown, total = len(loaded.texts), len(self.found.entries)
-        if shown < total:
+        here, total = len(loaded.texts), len(self.found.entries)
+        if here < total:
             notes.append(
-                f"{shown:,} of {total:,} texts are in this page; all would not fit. Outliers come first, "
+                f"{here:,} of {total:,} texts are in this page; all would not fit. Outliers come first, "
                 "then some of every source, strategy and status, then prompts drawn by a digest, with all "
                 "their texts. Figures are over all texts that were measured."
             )
         if loaded.clipped:
-            limit = LONG if shown == total else SHORT
+            limit = LONG if here == total else SHORT
             texts = "One text is" if loaded.clipped == 1 else f"{loaded.clipped:,} texts are"
             notes.append(f"{texts} longer than {limit:,} characters and shown without the middle.")
         return tuple(notes)
@@ -139,19 +151,19 @@ class Page:
         rows: dict[tuple[str, str], list[Entry]] = {}
         for entry in self.found.entries:
             rows.setdefault((entry.source, entry.strategy), []).append(entry)
-        shown = Counter((entry.source, entry.strategy) for entry in loaded.entries)
+        carried = Counter((entry.source, entry.strategy) for entry in loaded.entries)
         return Table(
             "Texts by source",
             ("source", "strategy", "texts", "prompts", "complete", "others", "in this page"),
             tuple(
                 (
-                    source,
-                    strategy or DASH,
+                    short(f"{source}{OWN}" if source in self.found.own else source),
+                    short(strategy) or DASH,
                     f"{len(entries):,}",
                     f"{len({entry.prompt for entry in entries}):,}",
                     f"{sum(entry.status == 'complete' for entry in entries):,}",
                     _others(entries),
-                    f"{shown[source, strategy]:,}",
+                    f"{carried[source, strategy]:,}",
                 )
                 for (source, strategy), entries in rows.items()
             ),
@@ -188,7 +200,7 @@ def _part(name: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 @cache

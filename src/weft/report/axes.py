@@ -10,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from weft.cli.show import visible
+from weft.report.outside import shown
 
 STYLES = 8
 """Colours and shapes that the style sheet has (``--s0`` to ``--s7``); then they come round again."""
-LABEL = 30
+GREATEST = 1e300
+"""Beyond it the difference of two numbers may be no number any more; no axis reaches farther."""
+LABEL = 33
 """Characters of a label that fit beside a plot."""
 
 
@@ -33,6 +35,7 @@ class Scale:
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round values from below ``low`` to above ``high``, about so many; values that hardly differ are one."""
+    low, high = max(low, -GREATEST), min(high, GREATEST)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):
         margin = abs(low) * 0.1 or 1.0
         low, high = low - margin, high + margin
@@ -61,15 +64,23 @@ def span(values: Iterable[float], *, zero: bool) -> tuple[float, float]:
 
 def words(text: str) -> str:
     """Text inside SVG, whatever it holds."""
-    return escape(visible(text).replace("\n", " "))
+    return escape(shown(text).replace("\n", " "))
+
+
+def cut(text: str, characters: int) -> str:
+    """``text`` without its middle where it is too long: names in a row often differ at their ends alone."""
+    if len(text) <= characters:
+        return text
+    head = (characters - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (characters - 1 - head) :]}"
 
 
 def label(text: str, characters: int = LABEL) -> str:
     """A label that fits, the whole of it on hover."""
-    shown = visible(text).replace("\n", " ")
-    if len(shown) <= characters:
-        return escape(shown)
-    return f"{escape(shown[: characters - 1])}…<title>{escape(shown)}</title>"
+    whole = shown(text).replace("\n", " ")
+    if len(whole) <= characters:
+        return escape(whole)
+    return f"{escape(cut(whole, characters))}<title>{escape(whole)}</title>"
 
 
 def text(x: float, y: float, inner: str, *, anchor: str = "start", kind: str = "tick") -> str:

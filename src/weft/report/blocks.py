@@ -5,13 +5,15 @@ Everything here is text or numbers; markup is made in two places, the template a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from weft.intervals import Figure
 
 DASH = "–"
+LISTED = 12
+"""Figures that a plot's description lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Points:
     items: tuple[str, ...]
     of: str = ""
     """What they are about."""
+    open: bool = True
+    """Else they are folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ class Part:
     title: str
     blocks: tuple[Block, ...]
     lead: str = ""
+    open: bool = True
+    """Else its blocks are folded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,11 @@ class Section:
     lead: str = ""
     facts: tuple[tuple[str, str], ...] = field(default=())
     """What was measured with what: name and value."""
+
+
+def listed(figures: Sequence[tuple[str, Figure]]) -> str:
+    """Names with values, for people who do not see the plot."""
+    return "; ".join(f"{name} {figure.shown()}" for name, figure in figures[:LISTED]) + "."
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -1,7 +1,8 @@
 """All texts of a report in a few words each: what each is, where its rows lie, how large it would be.
 
-A text is a trace, or what a student read (a reading), or both: they are joined where the reading's sample is
-the trace's id and the texts are equal. Readings alone (of data that Weft did not write) are texts, too.
+A text is a trace, or what a student read (a reading), or both: they are joined where the reading's source is
+the trace's file, its sample the trace's id, and the texts are equal. Readings alone (of data that Weft did
+not write, or of files that were not given) are texts, too, of the source that they name.
 
 Invariants
     - Files are streamed; kept are some hundred bytes for each row, never its text.
@@ -16,15 +17,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from weft.errors import UserError
 from weft.gap.distance.readings import READINGS, Reading, ReadingStatus
 from weft.records import Trace
-from weft.report.files import FileKind, Files, Found
+from weft.report.files import FileKind, Files, Found, source_name
 from weft.store import read_rows, read_traces
 
-NUMBERS = 19
-"""Bytes that a token's numbers take in the page: surprise, rank, entropy, style, quotes and commas."""
+NUMBERS = 9
+"""Bytes that a token's numbers take in the page, packed: surprise, rank, entropy, style, length."""
 FRAME = 400
 """Bytes that a text takes besides."""
 
@@ -64,6 +66,11 @@ class Entry:
     """The source's label in the reading and in the results of `weft gap style`."""
 
     @property
+    def called(self) -> str:
+        """The source's label in results."""
+        return self.read_as or self.source
+
+    @property
     def stratum(self) -> tuple[str, str, str]:
         return (self.source, self.strategy, self.status)
 
@@ -81,6 +88,8 @@ class Catalogue:
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
     """What could not be joined, in words."""
+    own: frozenset[str] = frozenset()
+    """Sources that are the student's own traces."""
 
 
 def content_digest(id: str, text: str) -> bytes:
@@ -95,44 +104,67 @@ def prompt_key(trace: Trace) -> str:
     return hashlib.sha256(messages.encode()).hexdigest()[:16]
 
 
-def catalogue(files: Files, outliers: Mapping[tuple[str, str], float]) -> Catalogue:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A source as a result of `weft gap style` names it."""
+
+    file: str
+    strategy: str
+    own: bool = False
+    """Whether it is the student's own traces."""
+
+
+def catalogue(
+    files: Files,
+    outliers: Mapping[tuple[str, str], float],
+    measured: Mapping[str, Measured] | None = None,
+) -> Catalogue:
     """Go through all rows once.
 
     Args:
         files: of the report.
         outliers: by source and by the text's id in its file.
+        measured: sources of the results, by label.
 
     Raises:
         UserError: a row is broken.
     """
+    measured = measured or {}
     traces = list(_traces(files.of(FileKind.TRACES)))
     by_digest: dict[bytes, list[int]] = {}
     for at, entry in enumerate(traces):
         if entry.trace is not None:
             by_digest.setdefault(entry.trace.digest, []).append(at)
-    alone: list[Entry] = []
+    alone: dict[tuple[str, bytes], Entry] = {}
     prompts: dict[str, str] = {}
     again = 0
     for place, reading in _readings(files.of(FileKind.READINGS)):
-        meant = _meant(traces, by_digest.get(place.digest, ()), reading)
+        equal = by_digest.get(place.digest, ())
+        if equal:
+            prompts[reading.prompt] = traces[equal[0]].prompt
+        meant = _meant(traces, equal, place, reading.source, measured)
         if not meant:
-            alone.append(_alone(place, reading))
+            again += (reading.source, place.digest) in alone
+            alone.setdefault((reading.source, place.digest), _alone(place, reading, measured))
         for at in meant:
-            prompts[reading.prompt] = traces[at].prompt
             if traces[at].reading is None:
                 size = traces[at].size + NUMBERS * reading.tokens
                 traces[at] = replace(traces[at], reading=place, size=size, read_as=reading.source)
             else:
                 again += 1
-    joined = [replace(entry, prompt=prompts.get(entry.prompt, entry.prompt)) for entry in alone]
+    joined = [
+        replace(entry, prompt=prompts.get(entry.prompt) or _prompt_of_reading(entry.prompt))
+        for entry in alone.values()
+    ]
     entries = [
-        replace(entry, number=number, outlier=outliers.get((entry.read_as or entry.source, entry.id)))
+        replace(entry, number=number, outlier=outliers.get((entry.called, entry.id)))
         for number, entry in enumerate([*traces, *joined])
     ]
+    own = [entry.source for entry in entries if entry.called in measured and measured[entry.called].own]
     notes = []
     if again:
         notes.append(f"{again:,} texts were read more than once; the first reading of each is shown.")
-    return Catalogue(tuple(entries), tuple(notes))
+    return Catalogue(tuple(entries), tuple(notes), frozenset(own))
 
 
 def rows_at(places: Iterable[Place]) -> Iterator[tuple[Place, Trace | Reading]]:
@@ -199,12 +231,32 @@ def _readings(files: Sequence[Found]) -> Iterator[tuple[Place, Reading]]:
             yield Place(file, row, content_digest(reading.sample, reading.text)), reading
 
 
-def _meant(traces: Sequence[Entry], equal: Sequence[int], reading: Reading) -> Sequence[int]:
-    """Among traces of equal id and text those that a reading is of: of its source, else all of them."""
-    return [at for at in equal if traces[at].source == reading.source] or equal
+def _meant(
+    traces: Sequence[Entry], equal: Sequence[int], place: Place, source: str, measured: Mapping[str, Measured]
+) -> Sequence[int]:
+    """Among traces of equal id and text those of the file that a reading's source is.
+
+    The same text in another file is another text. Of files of one name, the one beside the reading is meant.
+    """
+    called = {source, source_name(Path(measured[source].file))} if source in measured else {source}
+    folder = place.file.path.resolve().parent
+    named: list[int] = []
+    beside: list[int] = []
+    for at in equal:
+        trace = traces[at].trace
+        path = trace.file.path if trace is not None else Path()
+        if traces[at].source == source or source_name(path) in called:
+            named.append(at)
+            beside += [at] if path.resolve().parent == folder else []
+    return beside or [at for at in named if traces[at].source == source] or named
 
 
-def _alone(place: Place, reading: Reading) -> Entry:
+def _prompt_of_reading(prompt: str) -> str:
+    """A key for the page of a prompt of which only the id is known, whatever that is."""
+    return f"r{hashlib.sha256(prompt.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def _alone(place: Place, reading: Reading, measured: Mapping[str, Measured]) -> Entry:
     complete = reading.status is ReadingStatus.COMPLETE
     made_of = len(reading.text.encode("utf-8", "surrogatepass"))
     return Entry(
@@ -212,7 +264,7 @@ def _alone(place: Place, reading: Reading) -> Entry:
         source=reading.source,
         id=reading.sample,
         prompt=reading.prompt,
-        strategy="",
+        strategy=measured[reading.source].strategy if reading.source in measured else "",
         status="complete" if complete else reading.status.value,
         characters=len(reading.text),
         size=FRAME + made_of + NUMBERS * reading.tokens,

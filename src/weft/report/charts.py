@@ -18,11 +18,15 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from weft.intervals import Figure
-from weft.report.axes import STYLES, Scale, label, line, mark, span, text, tick_label, ticks, words
+from weft.report.axes import LABEL, STYLES, Scale, label, line, mark, span, text, tick_label, ticks, words
 
 WIDTH = 600
 ROW = 26
 """Pixels from one row of dots to the next."""
+BANDS = 6
+"""Lines that get bands at most: the bands of more hide one another. Hover and table still say them."""
+NO_STYLE = -1
+"""Of what stands in a legend for lines of every colour."""
 CHARACTER = 7.2
 """Pixels of a label's character, about."""
 
@@ -48,6 +52,8 @@ class Row:
     name: str
     figures: tuple[tuple[int, Figure], ...]
     """Style of each series, and its figure."""
+    level: float | None = None
+    """A value of this row's own to draw a level line at."""
 
 
 def lines(
@@ -60,6 +66,7 @@ def lines(
     places: Sequence[tuple[float, str]] = (),
     zero: bool = False,
     level: float | None = None,
+    dashed: str = "",
 ) -> str:
     """Lines with 95% bands.
 
@@ -68,6 +75,7 @@ def lines(
         places: ticks of the x axis with their labels; left out: round numbers.
         zero: whether the y axis holds 0.
         level: a value to draw a level line at.
+        dashed: what dashed lines are, said once in the legend.
     """
     values = [value for one in series for _, figure in one.points for value in _extent(figure)]
     if not values:
@@ -75,14 +83,17 @@ def lines(
     across = [at for one in series for at, figure in one.points if figure.value is not None]
     low, high = span([*values, *([] if level is None else [level])], zero=zero)
     marks = ticks(low, high)
-    rows = _legend_rows([one.name for one in series])
+    named = [(one.name, one.style, False) for one in series if not one.dashed]
+    if any(one.dashed for one in series):
+        named.append((dashed, NO_STYLE, True))
+    rows = _legend_rows([name for name, _, _ in named])
     top = 14 + 20 * rows
     height = top + 236
     left = 18 + CHARACTER * max(len(tick_label(at, marks)) for at in marks) + 18
     down = Scale(marks[0], marks[-1], height - 46, top)
     edge = [at for at, _ in places] or across
     side = Scale(min(edge), max(edge) if max(edge) > min(edge) else min(edge) + 1, left + 12, WIDTH - 34)
-    body = [_legend([(one.name, one.style, one.dashed) for one in series])]
+    body = [_legend(named)]
     for at in marks:
         body.append(line(left, down.at(at), WIDTH - 12, down.at(at), "grid"))
         body.append(text(left - 6, down.at(at) + 4, tick_label(at, marks), anchor="end"))
@@ -94,7 +105,8 @@ def lines(
             body.append(text(side.at(at), height - 26, words(name), anchor="middle"))
     body.append(text((left + WIDTH) / 2, height - 6, words(x), anchor="middle", kind="axis"))
     body.append(_upright(14, (top + height - 46) / 2, y))
-    body += [_line(one, side, down) for one in series]
+    bands = sum(not one.dashed for one in series) <= BANDS
+    body += [_line(one, side, down, band=bands and not one.dashed) for one in series]
     return _svg(title, about, height, body)
 
 
@@ -120,11 +132,13 @@ def dots(
     values = [value for row in rows for _, figure in row.figures for value in _extent(figure)]
     if not values:
         return ""
-    low, high = span([*values, *([] if level is None else [level])], zero=zero)
+    rows = [row for row in rows if any(figure.value is not None for _, figure in row.figures)]
+    levels = [at for at in (level, *(row.level for row in rows)) if at is not None]
+    low, high = span([*values, *levels], zero=zero)
     marks = ticks(low, high)
     shown = names if len(names) > 1 else ()
     top = 12 + 20 * _legend_rows([name for name, _ in shown])
-    left = 16 + CHARACTER * min(30, max(len(row.name) for row in rows))
+    left = 16 + CHARACTER * min(LABEL, max(len(row.name) for row in rows))
     many = [max(1, len(row.figures)) for row in rows]
     heights = [max(ROW, 15 * count + 8) for count in many]
     bottom = top + sum(heights)
@@ -140,6 +154,8 @@ def dots(
     called = {style: name for name, style in names}
     for row, height, count in zip(rows, heights, many, strict=True):
         body.append(text(left - 6, y + height / 2 + 4, label(row.name), anchor="end", kind="name"))
+        if row.level is not None:
+            body.append(line(side.at(row.level), y, side.at(row.level), y + height, "level"))
         for number, (style, figure) in enumerate(row.figures):
             at = y + height / 2 + (number - (count - 1) / 2) * 15
             body.append(_dot(side, at, figure, style, f"{row.name}, {called.get(style, '')}", digits))
@@ -160,7 +176,7 @@ def bars(
     if not rows:
         return ""
     marks = ticks(*span([value for _, value, _ in rows], zero=True))
-    margin = 16 + CHARACTER * min(30, max(len(name) for name, _, _ in rows))
+    margin = 16 + CHARACTER * min(LABEL, max(len(name) for name, _, _ in rows))
     top, height = 34, 20
     bottom = top + height * len(rows)
     side = Scale(marks[0], marks[-1], margin + 8, WIDTH - 24)
@@ -241,41 +257,43 @@ def scatter(
     x: str,
     y: str,
 ) -> str:
-    """Points with error bars both ways, each with its name.
+    """Points with error bars both ways, each with its number; the legend says whose it is.
 
     Args:
         points: name, figure across, figure up.
     """
-    known = [one for one in points if one[1].value is not None and one[2].value is not None]
+    known = [
+        (style, point)
+        for style, point in enumerate(points)
+        if point[1].value is not None and point[2].value is not None
+    ]
     if not known:
         return ""
-    across = ticks(*span([value for _, figure, _ in known for value in _extent(figure)], zero=False))
-    up = ticks(*span([value for _, _, figure in known for value in _extent(figure)], zero=False))
-    left, top, height = 70, 16, 340
-    side, down = Scale(across[0], across[-1], left + 8, WIDTH - 120), Scale(up[0], up[-1], height - 46, top)
-    body = []
+    across = ticks(*span([value for _, (_, one, _) in known for value in _extent(one)], zero=False))
+    up = ticks(*span([value for _, (_, _, one) in known for value in _extent(one)], zero=False))
+    named = [(f"{style + 1}  {name}", style, False) for style, (name, _, _) in known]
+    top = 14 + 20 * _legend_rows([name for name, _, _ in named])
+    left, bottom = 70, top + 280
+    height = bottom + 46
+    side, down = Scale(across[0], across[-1], left + 8, WIDTH - 20), Scale(up[0], up[-1], bottom, top)
+    body = [_legend(named, lines=False)]
     for at in across:
-        body.append(line(side.at(at), top, side.at(at), height - 46, "grid"))
-        body.append(text(side.at(at), height - 26, tick_label(at, across), anchor="middle"))
+        body.append(line(side.at(at), top, side.at(at), bottom, "grid"))
+        body.append(text(side.at(at), bottom + 20, tick_label(at, across), anchor="middle"))
     for at in up:
-        body.append(line(left, down.at(at), WIDTH - 112, down.at(at), "grid"))
+        body.append(line(left, down.at(at), WIDTH - 12, down.at(at), "grid"))
         body.append(text(left - 6, down.at(at) + 4, tick_label(at, up), anchor="end"))
-    for style, (name, right, above) in enumerate(points):
-        if right.value is None or above.value is None:
-            continue
-        x_at, y_at, kind = (
-            side.at(right.value or 0.0),
-            down.at(above.value or 0.0),
-            f"error s{style % STYLES}",
-        )
+    for style, (name, right, above) in known:
+        x_at, y_at = side.at(right.value or 0.0), down.at(above.value or 0.0)
+        kind = f"error s{style % STYLES}"
         if right.low is not None and right.high is not None:
             body.append(line(side.at(right.low), y_at, side.at(right.high), y_at, kind))
         if above.low is not None and above.high is not None:
             body.append(line(x_at, down.at(above.low), x_at, down.at(above.high), kind))
         body.append(mark(x_at, y_at, style, f"{name}: {x} {said(right)}; {y} {said(above)}"))
-        body.append(text(x_at + 9, y_at - 7, label(name, 22), kind="name"))
-    body.append(text((left + WIDTH - 112) / 2, height - 6, words(x), anchor="middle", kind="axis"))
-    body.append(_upright(14, (top + height - 46) / 2, y))
+        body.append(text(x_at + 8, y_at - 7, str(style + 1), kind="name"))
+    body.append(text((left + WIDTH) / 2, height - 6, words(x), anchor="middle", kind="axis"))
+    body.append(_upright(14, (top + bottom) / 2, y))
     return _svg(title, about, height, body)
 
 
@@ -311,7 +329,7 @@ def _legend_rows(names: Sequence[str]) -> int:
     return rows
 
 
-def _legend(entries: Sequence[tuple[str, int, bool]]) -> str:
+def _legend(entries: Sequence[tuple[str, int, bool]], *, lines: bool = True) -> str:
     parts: list[str] = []
     row, x = 0, float(WIDTH)
     for name, style, dashed in entries:
@@ -319,7 +337,9 @@ def _legend(entries: Sequence[tuple[str, int, bool]]) -> str:
         if x + width > WIDTH - 10:
             row, x = row + 1, 12.0
         y = 20 * row - 6
-        parts.append(line(x, y, x + 18, y, f"stroke s{style % STYLES}{' dashed' if dashed else ''}"))
+        kind = "key dashed" if style == NO_STYLE else f"stroke s{style % STYLES}{' dashed' if dashed else ''}"
+        if lines:
+            parts.append(line(x, y, x + 18, y, kind))
         if not dashed:
             parts.append(mark(x + 9, y, style))
         parts.append(text(x + 24, y + 4, label(name, 40), kind="name"))
@@ -327,7 +347,7 @@ def _legend(entries: Sequence[tuple[str, int, bool]]) -> str:
     return "".join(parts)
 
 
-def _line(one: Series, side: Scale, down: Scale) -> str:
+def _line(one: Series, side: Scale, down: Scale, *, band: bool) -> str:
     """Band, line and marks of a series; where nothing was measured the line is broken."""
     kind = f"s{one.style % STYLES}"
     parts: list[str] = []
@@ -338,7 +358,7 @@ def _line(one: Series, side: Scale, down: Scale) -> str:
             continue
         stretch = [(side.at(at), figure, name) for (at, figure), name in group]
         banded = [(x, f.low, f.high) for x, f, _ in stretch if f.low is not None and f.high is not None]
-        if len(banded) > 1 and not one.dashed:
+        if len(banded) > 1 and band:
             edge = [(x, down.at(high)) for x, _, high in banded]
             edge += [(x, down.at(low)) for x, low, _ in reversed(banded)]
             parts.append(f'<polygon class="band {kind}" points="{_points(edge)}"/>')

@@ -8,9 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from weft.gap.distance.result import Advice, Likelihood, Marker, SourceGap, StyleGap
-from weft.intervals import Figure
-from weft.report.blocks import DASH, Advised, Block, Link, Note, Part, Plot, Section, Table, Value, number
+from weft.report.blocks import (
+    DASH,
+    Advised,
+    Block,
+    Link,
+    Note,
+    Part,
+    Plot,
+    Section,
+    Table,
+    Value,
+    listed,
+    number,
+)
 from weft.report.charts import Row, Series, bars, dots, lines, said
+from weft.report.similarity import similarity
 
 Keys = Callable[[str, str], str | None]
 """From a source and a text's id to the text's key in the page; ``None``: it is not in the page."""
@@ -35,6 +48,19 @@ LIKELIHOOD = (
 )
 
 
+OWN = " (the student’s own)"
+"""Stands behind the label of the reference."""
+
+
+def is_own(gap: StyleGap, source: SourceGap) -> bool:
+    """Whether a source is the student's own traces, the reference."""
+    return gap.reference is not None and source.label == gap.sources[-1].label
+
+
+def _name(gap: StyleGap, source: SourceGap) -> str:
+    return f"{source.label}{OWN}" if is_own(gap, source) else source.label
+
+
 def distance_section(gap: StyleGap, keys: Keys, id: str) -> Section:
     """How far sets of texts are from a student."""
     parts = [
@@ -42,7 +68,7 @@ def distance_section(gap: StyleGap, keys: Keys, id: str) -> Section:
         _likelihood(gap),
         _splits(gap),
         _profile(gap),
-        _similarity(gap),
+        similarity(gap, [_name(gap, source) for source in gap.sources]),
         _comparisons(gap),
         _all_markers(gap),
         _texture(gap),
@@ -68,7 +94,7 @@ def _verdicts(gap: StyleGap) -> Part:
     for source in gap.sources:
         verdict = source.verdict
         if verdict.advice is Advice.UNKNOWN and not verdict.thresholds:
-            blocks.append(Note(f"{source.label}: {verdict.said}"))
+            blocks.append(Note(f"{_name(gap, source)}: {verdict.said}"))
             continue
         basis = ", ".join(
             f"{WORDS[Advice(name)].lower() if name in set(Advice) else name} up to {number(limit, 2)}"
@@ -76,7 +102,7 @@ def _verdicts(gap: StyleGap) -> Part:
         )
         blocks.append(
             Advised(
-                source.label,
+                _name(gap, source),
                 verdict.advice.value,
                 WORDS[verdict.advice],
                 verdict.said,
@@ -88,11 +114,11 @@ def _verdicts(gap: StyleGap) -> Part:
 
 
 def _likelihood(gap: StyleGap) -> Part:
-    rows = [(source.label, source.all) for source in gap.sources]
+    rows = [(_name(gap, source), source.all) for source in gap.sources]
     svg = dots(
         "Surprise by source",
         "Mean negative log-likelihood of each source under the student, nats per token, with 95% intervals: "
-        + _listed([(name, found.nll_per_token) for name, found in rows]),
+        + listed([(name, found.nll_per_token) for name, found in rows]),
         [("all tokens", 0)],
         [Row(name, ((0, found.nll_per_token),)) for name, found in rows],
         x="nats per token",
@@ -103,7 +129,7 @@ def _likelihood(gap: StyleGap) -> Part:
         ("source", "strategy", "texts", "prompts", "tokens", "left out"),
         tuple(
             (
-                source.label,
+                _name(gap, source),
                 source.strategy or DASH,
                 f"{source.texts:,}",
                 f"{source.prompts:,}",
@@ -166,7 +192,7 @@ def _split(
     names: Sequence[str],
     of: Callable[[SourceGap], Mapping[str, Likelihood]],
 ) -> Plot | None:
-    sources = [(source.label, of(source)) for source in gap.sources if of(source)]
+    sources = [(_name(gap, source), of(source)) for source in gap.sources if of(source)]
     rows = [
         Row(
             label,
@@ -175,7 +201,7 @@ def _split(
         for label, found in sources
     ]
     parts = [(f"{label}, {name}", found[name]) for label, found in sources for name in names if name in found]
-    about = "Nats per token with 95% intervals: " + _listed([(n, f.nll_per_token) for n, f in parts])
+    about = "Nats per token with 95% intervals: " + listed([(n, f.nll_per_token) for n, f in parts])
     series = [(name, style) for style, name in enumerate(names)]
     svg = dots(title, about, series, rows, x="nats per token", zero=True)
     return Plot(title, svg, _likelihoods(f"{title}: likelihood", parts)) if svg else None
@@ -188,7 +214,7 @@ def _profile(gap: StyleGap) -> Part | None:
         called = tuple(f"{s.start:.0%} to {s.end:.0%}" for s in source.profile)
         nats = tuple(zip(at, (s.nll_per_token for s in source.profile), strict=True))
         entropy = tuple(zip(at, (s.entropy_per_token for s in source.profile), strict=True))
-        series.append(Series(source.label, nats, style, hover=called))
+        series.append(Series(_name(gap, source), nats, style, hover=called))
         if any(figure.value is not None for _, figure in entropy):
             series.append(Series(f"{source.label}, entropy", entropy, style, dashed=True))
     title = "Surprise along the text"
@@ -201,6 +227,7 @@ def _profile(gap: StyleGap) -> Part | None:
         y="nats per token",
         places=[(tenth / 10, f"{tenth * 10}%") for tenth in range(0, 11, 2)],
         zero=True,
+        dashed="entropy: what the student itself expects",
     )
     if not svg:
         return None
@@ -209,7 +236,7 @@ def _profile(gap: StyleGap) -> Part | None:
         ("source", "from", "to", "nats per token", "entropy"),
         tuple(
             (
-                source.label,
+                _name(gap, source),
                 f"{stretch.start:.0%}",
                 f"{stretch.end:.0%}",
                 Value(stretch.nll_per_token),
@@ -222,44 +249,6 @@ def _profile(gap: StyleGap) -> Part | None:
     return Part(title, (Plot(title, svg, table),))
 
 
-def _similarity(gap: StyleGap) -> Part:
-    measured = [(source.label, source.similarity) for source in gap.sources if source.similarity]
-    if not measured:
-        why = (
-            "the student's own traces were not given (--reference)"
-            if gap.reference is None
-            else ("no source shares prompts with the student's own traces")
-        )
-        return Part("Similarity to the student's own traces", (Note(f"Not measured: {why}."),))
-    table = Table(
-        "Similarity to the student's own traces of the same prompts",
-        ("source", "prompts", "TF-IDF cosine", "two-sample accuracy"),
-        tuple(
-            (label, f"{found.prompts:,}", Value(found.tfidf_cosine), Value(found.two_sample_accuracy))
-            for label, found in measured
-        ),
-        note="The cosine is 1 for equal bags of tokens. The accuracy is that of a linear model that tells "
-        "the two apart on held-out prompts: 0.5 is indistinguishable, 1 is told apart always.",
-    )
-    blocks: list[Block] = []
-    for title, field, level in (
-        ("TF-IDF cosine", "tfidf_cosine", 1.0),
-        ("Two-sample accuracy", "two_sample_accuracy", 0.5),
-    ):
-        figures = [(label, getattr(found, field)) for label, found in measured]
-        svg = dots(
-            title,
-            f"{title} with 95% intervals: {_listed(figures)}",
-            [(title, 0)],
-            [Row(label, ((0, figure),)) for label, figure in figures],
-            x=title,
-            level=level,
-        )
-        if svg:
-            blocks.append(Plot(title, svg, table))
-    return Part("Similarity to the student's own traces", tuple(blocks) or (table,))
-
-
 def _comparisons(gap: StyleGap) -> Part | None:
     if not gap.comparisons:
         return None
@@ -268,7 +257,7 @@ def _comparisons(gap: StyleGap) -> Part | None:
     title = "Sources against each other"
     svg = dots(
         title,
-        f"Differences of nats per token on shared prompts, with 95% intervals: {_listed(figures)}",
+        f"Differences of nats per token on shared prompts, with 95% intervals: {listed(figures)}",
         [("difference", 0)],
         [Row(name, ((0, figure),)) for name, figure in figures],
         x="difference in nats per token, by prompt",
@@ -333,7 +322,7 @@ def _texture(gap: StyleGap) -> Part:
         ),
         tuple(
             (
-                source.label,
+                _name(gap, source),
                 Value(texture.tokens_per_trace, 1),
                 _count(texture.tokens_median),
                 _count(texture.tokens_p90),
@@ -356,7 +345,7 @@ def _outliers(gap: StyleGap, keys: Keys) -> Part | None:
     rows = tuple(
         (
             Link(one.id, keys(source.label, one.id)),
-            source.label,
+            _name(gap, source),
             number(one.nll_per_token, 3),
             number(one.z, 1),
         )
@@ -372,11 +361,6 @@ def _outliers(gap: StyleGap, keys: Keys) -> Part | None:
         note="z is the distance from the source's median in robust standard deviations.",
     )
     return Part("Outliers", (table,))
-
-
-def _listed(figures: Sequence[tuple[str, Figure]]) -> str:
-    """Names with values, for people who do not see the plot."""
-    return "; ".join(f"{name} {figure.shown()}" for name, figure in figures[:12]) + "."
 
 
 def _count(tokens: float | None) -> str:

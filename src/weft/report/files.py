@@ -25,8 +25,8 @@ from weft.store import manifest_path, rejected_path
 
 MANIFEST = ".manifest.json"
 REJECTED = ".rejected.jsonl"
-_FIRST_LINE = 1 << 28
-"""Bytes; a file whose first line is longer is none of Weft's."""
+_FIRST_LINE = _LARGEST = 1 << 28
+"""Bytes; a file of rows whose first line is longer, and a result that is larger, is none of Weft's."""
 
 
 class FileKind(StrEnum):
@@ -101,7 +101,7 @@ def find_files(paths: Sequence[Path], output: Path | None = None) -> Files:
                 raise UserError("Weft does not know what it holds", where=str(file), expected=KNOWN)
     for known in list(found.values()):
         for beside in _belonging(known):
-            kind = kind_of(beside) if beside.is_file() else None
+            kind = kind_of(beside) if _is_there(beside) else None
             if kind is not None:
                 take(beside, kind, named=False)
     if all(file.kind is FileKind.EMPTY for file in found.values()):
@@ -110,13 +110,22 @@ def find_files(paths: Sequence[Path], output: Path | None = None) -> Files:
     return Files(tuple(_labelled(list(found.values()))), tuple(skipped))
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _files_of(path: Path) -> Iterable[Path]:
     try:
         if path.is_dir():
             inside = sorted(path.iterdir())
             return [file for file in inside if file.is_file() and not file.name.startswith(".")]
-        if path.exists():
+        if path.is_file():
             return [path]
+        if path.exists():
+            raise UserError("it is no file that can be read twice", where=str(path), expected=KNOWN)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path), expected=KNOWN) from error
     raise UserError("there is no such file", where=str(path), expected=KNOWN)
@@ -133,7 +142,7 @@ def kind_of(path: Path) -> FileKind | None:
             with path.open("rb") as file:
                 line = file.readline(_FIRST_LINE)
             return _of_row(_object(line)) if line else FileKind.EMPTY
-        if path.suffix == ".json":
+        if path.suffix == ".json" and path.stat().st_size <= _LARGEST:
             return _of_result(_object(path.read_bytes()))
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(path), expected=KNOWN) from error
@@ -187,8 +196,9 @@ def _belonging(file: Found) -> Iterable[Path]:
         return (main, rejected_path(main), manifest_path(main))
     if file.kind is FileKind.STYLE_GAP:
         readings = read_object(path).get("readings")
-        if isinstance(readings, str) and readings:
-            main = path.with_name(Path(readings).name)
+        name = Path(readings).name if isinstance(readings, str) else ""
+        if name:
+            main = path.with_name(name)
             return (main, rejected_path(main), manifest_path(main))
     return ()
 

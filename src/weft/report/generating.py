@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from weft.gap.ranking.result import DeltaQ, Drawn, GapCorrelation, RewardGap
+from weft.gap.ranking.result import DeltaQ, Drawn, GapCorrelation, LabelConsistency, RewardGap
 from weft.intervals import Figure
 from weft.report.blocks import Block, Note, Part, Plot, Table, Value
 from weft.report.charts import Row, Series, dots, heat, lines, scatter
@@ -50,7 +50,7 @@ def delta_q(gap: RewardGap) -> Part | None:
     svg = lines(
         title,
         "Expected quality of continuations of the chosen prefix less that of the rejected prefix, by prefix "
-        "length k, with 95% bands.",
+        "length k.",
         [series(name, policy_styles(gap)[name], found) for name, found in measured],
         x="tokens of the prefix, k",
         y="difference in quality",
@@ -79,21 +79,11 @@ def consistency(gap: RewardGap) -> Part | None:
     found = [(policy.name, one) for policy in gap.policies for one in policy.consistency]
     if not found:
         return None
-    series = list(dict.fromkeys((name, one.how) for name, one in found))
-    styles = {one: style for style, one in enumerate(series)}
     title = "Label consistency"
     svg = dots(
         title,
         "Share of pairs whose chosen side is still the better one after the cut, by prefix policy.",
-        [
-            (f"{name}, {how}" if len(gap.policies) > 1 else how, style)
-            for (name, how), style in styles.items()
-        ],
-        [
-            Row(spec, tuple((styles[name, one.how], one.holds) for name, one in found if one.policy == spec))
-            for spec in dict.fromkeys(one.policy for _, one in found)
-            if any(one.holds.value is not None for _, one in found if one.policy == spec)
-        ],
+        *_kept(gap, found),
         x="share of pairs",
         level=0.5,
     )
@@ -109,13 +99,33 @@ def consistency(gap: RewardGap) -> Part | None:
     return Part(title, (Plot(title, svg, table) if svg else table,))
 
 
+def _kept(
+    gap: RewardGap, found: Sequence[tuple[str, LabelConsistency]]
+) -> tuple[list[tuple[str, int]], list[Row]]:
+    """Series and rows: of one policy a series for each way of asking, else one for each policy."""
+    many = len(gap.policies) > 1
+    hows = list(dict.fromkeys(one.how for _, one in found))
+    styles = policy_styles(gap) if many else {how: style for style, how in enumerate(hows)}
+    rows: dict[str, list[tuple[int, Figure]]] = {}
+    for name, one in sorted(found, key=lambda item: hows.index(item[1].how) if many else 0):
+        row = f"{one.policy}, {one.how}" if many and len(hows) > 1 else one.policy
+        if one.holds.value is not None:
+            rows.setdefault(row, []).append((styles[name if many else one.how], one.holds))
+    return list(styles.items()), [Row(name, tuple(figures)) for name, figures in rows.items()]
+
+
 def drawn(gap: RewardGap) -> Part | None:
     measured = [(policy.name, policy.drawn) for policy in gap.policies if policy.drawn]
     if not measured:
         return None
     known = [one.quality.value for _, found in measured for one in found if one.quality.value is not None]
     limits = (min(known), max(known)) if known else None
-    blocks: list[Block] = [_robustness(name, found, limits) for name, found in measured]
+    ways = {(one.temperature, one.top_p) for _, found in measured for one in found}
+    blocks: list[Block] = (
+        [_one_way(measured)]
+        if len(ways) == 1 and len(measured) > 1
+        else [_robustness(name, found, limits) for name, found in measured]
+    )
     rows = tuple(
         (
             name,
@@ -131,6 +141,22 @@ def drawn(gap: RewardGap) -> Part | None:
     columns = ("policy", "temperature", "top-p", "quality", "tokens", "unfinished")
     table = Table("Quality of what the policies write", columns, rows, open=len(rows) < 8)
     return Part("Decode robustness", (*(block for block in blocks if isinstance(block, Plot)), table))
+
+
+def _one_way(measured: Sequence[tuple[str, Sequence[Drawn]]]) -> Block:
+    """All policies in one plot, where all drew in the same way only."""
+    one = measured[0][1][0]
+    title = f"Quality at temperature {one.temperature:g}, top-p {one.top_p:g}"
+    rows = [(name, found[0].quality) for name, found in measured]
+    svg = dots(
+        title,
+        "Mean quality of what each policy writes, with 95% intervals.",
+        [("quality", 0)],
+        [Row(name, ((0, quality),)) for name, quality in rows],
+        x="quality",
+    )
+    table = Table(title, ("policy", "quality"), tuple((name, Value(quality)) for name, quality in rows))
+    return Plot(title, svg, table) if svg else table
 
 
 def _robustness(name: str, found: Sequence[Drawn], limits: tuple[float, float] | None) -> Block:

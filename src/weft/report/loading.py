@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from weft.errors import UserError
 from weft.gap.distance.readings import Reading
 from weft.records import Trace
 from weft.report.catalogue import Entry, Place, rows_at
@@ -44,12 +45,21 @@ def load(choice: Choice, budget: int) -> Loaded:
         budget: bytes that texts and prompts may take in the page.
 
     Raises:
-        UserError: a file has changed since it was catalogued.
+        UserError: a file has changed since it was catalogued, or a row holds what no run of Weft's wrote.
     """
     made: dict[int, tuple[Entry, Carried]] = {}
     prompts: dict[str, dict[str, Any]] = {}
     for entry, trace, reading in _chosen(choice):
-        made[entry.number] = entry, carried(entry, trace, reading, choice.characters)
+        try:
+            made[entry.number] = entry, carried(entry, trace, reading, choice.characters)
+        except (TypeError, ValueError, OverflowError) as error:
+            place = entry.reading or entry.trace
+            raise UserError(
+                f"its numbers are of wrong types: {error}",
+                where=f"{place.file.path}:{place.row + 1}" if place else entry.id,
+                expected="a row that Weft wrote",
+                remedy="remove this line, or measure again",
+            ) from error
         if trace is not None:
             prompts[entry.prompt] = carried_prompt(trace.prompt)
         elif reading is not None:

@@ -15,6 +15,8 @@ from weft.store import Manifest
 
 LONGEST = 400
 """Characters of a setting that are shown."""
+MOST = 300
+"""Settings of one file that are shown."""
 
 
 def made_section(results: Mapping[str, Made], manifests: Mapping[str, Manifest], id: str) -> Section | None:
@@ -43,5 +45,12 @@ def _of_rows(name: str, manifest: Manifest) -> Table:
 
 
 def _table(name: str, values: Mapping[str, object]) -> Table:
-    rows = tuple((key, text if len(text) <= LONGEST else f"{text[:LONGEST]}…") for key, text in flat(values))
-    return Table(f"What made {name}", ("setting", "value"), rows, open=False)
+    lines = list(flat(values))
+    rows = [(_start(key), _start(text)) for key, text in lines[:MOST]]
+    if len(lines) > MOST:
+        rows.append(("…", f"{len(lines) - MOST:,} more are in the file"))
+    return Table(f"What made {name}", ("setting", "value"), tuple(rows), open=False)
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

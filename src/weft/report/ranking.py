@@ -5,12 +5,12 @@ It draws and lists what was measured; it decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from weft.gap.ranking.result import AtPrefix, ImplicitReward, PolicyGap, Position, RewardGap
 from weft.intervals import Figure
 from weft.report.blocks import DASH, Block, Note, Part, Plot, Points, Section, Table, Value
-from weft.report.charts import Row, Series, dots, lines
+from weft.report.charts import BANDS, Row, Series, dots, lines
 from weft.report.generating import (
     KINDS,
     consistency,
@@ -21,15 +21,24 @@ from weft.report.generating import (
     policy_styles,
     prefix_label,
 )
+from weft.report.naming import renamed, short_names
+
+UNFOLDED = 3
+"""Policies whose sentences and places along the response are shown at once; of more, they are folded."""
 
 
 def ranking_section(gap: RewardGap, id: str) -> Section:
     """Whether ranking well means generating well."""
+    names = short_names([policy.name for policy in gap.policies])
+    gap = renamed(gap, names)
     kinds = list(dict.fromkeys(reward.kind for policy in gap.policies for reward in policy.rewards))
     parts = [
         _in_words(gap),
-        _read(gap),
-        *(_positions(policy) for policy in gap.policies),
+        _read(gap, names),
+        *(
+            _positions(policy, open=at == 0 or len(names) <= UNFOLDED)
+            for at, policy in enumerate(gap.policies)
+        ),
         *(_by_prefix(gap, kind) for kind in kinds),
         _by_policy(gap, kinds),
         delta_q(gap),
@@ -41,7 +50,7 @@ def ranking_section(gap: RewardGap, id: str) -> Section:
         ("pairs", gap.pairs),
         ("reference", gap.reference or "none given"),
         ("quality by", gap.quality or "nothing"),
-        ("policies", ", ".join(policy.name for policy in gap.policies)),
+        ("policies", ", ".join(names)),
     )
     return Section(
         id,
@@ -57,22 +66,26 @@ def _in_words(gap: RewardGap) -> Part | None:
     """Sentences that begin with a policy's name stand together."""
     left = list(gap.said)
     blocks: list[Block] = []
+    few = len(gap.policies) <= UNFOLDED
     for name in sorted((policy.name for policy in gap.policies), key=len, reverse=True):
         own = [said for said in left if said.startswith(f"{name}: ")]
         left = [said for said in left if said not in own]
         if own:
-            blocks.insert(0, Points(tuple(said.removeprefix(f"{name}: ") for said in own), name))
+            blocks.insert(0, Points(tuple(said.removeprefix(f"{name}: ") for said in own), name, few))
     places = {policy.name: at for at, policy in enumerate(gap.policies)}
     blocks.sort(key=lambda block: places[block.of] if isinstance(block, Points) else 0)
     if left:
-        blocks.append(Points(tuple(left), "all policies" if blocks else ""))
+        blocks.insert(0, Points(tuple(left), "all policies" if blocks else ""))
     return Part("In words", tuple(blocks)) if blocks else None
 
 
-def _read(gap: RewardGap) -> Part:
+def _read(gap: RewardGap, names: Mapping[str, str]) -> Part:
+    whole = {short: name for name, short in names.items()}
+    shortened = any(name != short for name, short in names.items())
     rows = tuple(
         (
             policy.name,
+            *((whole[policy.name],) if shortened else ()),
             f"{policy.pairs:,}",
             f"{policy.prompts:,}",
             ", ".join(f"{count:,} {why.replace('_', ' ')}" for why, count in policy.left_out.items())
@@ -80,12 +93,11 @@ def _read(gap: RewardGap) -> Part:
         )
         for policy in gap.policies
     )
-    return Part(
-        "What was read", (Table("Pairs by policy", ("policy", "pairs", "prompts", "left out"), rows),)
-    )
+    columns = ("policy", *(("whole name",) if shortened else ()), "pairs", "prompts", "left out")
+    return Part("What was read", (Table("Pairs by policy", columns, rows),))
 
 
-def _positions(policy: PolicyGap) -> Part | None:
+def _positions(policy: PolicyGap, *, open: bool) -> Part | None:
     if not policy.positions:
         return None
     ticks = [(float(at), _range(one)) for at, one in enumerate(policy.positions)]
@@ -136,7 +148,7 @@ def _positions(policy: PolicyGap) -> Part | None:
             blocks.append(Plot(title, svg, table))
         elif title.startswith("Entropy"):
             blocks.append(Note("Entropies were not measured: the engine says none."))
-    return Part(f"Along the response: {policy.name}", tuple(blocks))
+    return Part(f"Along the response: {policy.name}", tuple(blocks), open=open)
 
 
 def _range(one: Position) -> str:
@@ -154,7 +166,7 @@ def _by_prefix(gap: RewardGap, kind: str) -> Part:
     def plotted(title: str, of: Callable[[AtPrefix], Figure], level: float) -> str:
         return lines(
             f"{title} by prefix, {name}",
-            f"{title} of the {name} reward of the first k tokens, one line for each policy, with 95% bands.",
+            f"{title} of the {name} reward of the first k tokens, one line for each policy.",
             [
                 Series(
                     policy,
@@ -187,7 +199,8 @@ def _by_prefix(gap: RewardGap, kind: str) -> Part:
     ):
         svg = plotted(title, of, level)
         if svg:
-            blocks.append(Plot(f"{title} by prefix", svg, table))
+            many = "Bands are left out, they would hide one another; the numbers have the intervals."
+            blocks.append(Plot(f"{title} by prefix", svg, table, many if len(rewards) > BANDS else ""))
     blocks.append(_shares(rewards, name))
     return Part(f"Ranking by prefix, {name}", tuple(blocks))
 
@@ -201,7 +214,7 @@ def _shares(rewards: Sequence[tuple[str, ImplicitReward]], name: str) -> Block:
     parts = list(dict.fromkeys(part for _, one in rewards for part in one.margin_share))
     table = Table(
         f"Share of the {name} margin in the first part of the tokens",
-        ("policy", *(f"first {float(part):.0%}" for part in parts)),
+        ("policy", *(_first(part) for part in parts)),
         tuple(
             (policy, *(Value(one.margin_share[p]) if p in one.margin_share else DASH for p in parts))
             for policy, one in rewards
@@ -212,7 +225,7 @@ def _shares(rewards: Sequence[tuple[str, ImplicitReward]], name: str) -> Block:
     svg = dots(
         title,
         "Share of the summed margin in the first tenth, quarter and half of the tokens, by policy.",
-        [(f"first {float(part):.0%}", style) for style, part in enumerate(parts)],
+        [(_first(part), style) for style, part in enumerate(parts)],
         [
             Row(
                 policy,
@@ -224,6 +237,14 @@ def _shares(rewards: Sequence[tuple[str, ImplicitReward]], name: str) -> Block:
         zero=True,
     )
     return Plot(title, svg, table) if svg else table
+
+
+def _first(part: str) -> str:
+    """``0.25`` as ``first 25%``."""
+    try:
+        return f"first {float(part):.0%}"
+    except (ValueError, OverflowError):
+        return part
 
 
 def _by_policy(gap: RewardGap, kinds: Sequence[str]) -> Part | None:

@@ -5,11 +5,12 @@ character are joined with the next, for half a character cannot be shown: surpri
 ranks the worst is kept.
 
 Invariants
-    - Pieces joined are the text, hostile characters by their code (:func:`weft.cli.show.visible`), but for
+    - Pieces joined are the text, hostile characters by their code (:mod:`weft.report.outside`), but for
       one gap, which says how many characters it stands for.
     - Nothing that a model wrote reaches the page in any other way.
 
-Keys are short, since they stand in the page thousands of times; :class:`Carried` says what they mean.
+Keys are short, since they stand in the page thousands of times; :class:`Carried` says what they mean. Lists
+of numbers are packed (:mod:`weft.report.packing`): at 350 tokens a text they are most of the page.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, TypedDict
 
-from weft.cli.show import visible
 from weft.gap.distance.readings import Reading, ReadingStatus
 from weft.records import Prompt, Trace
 from weft.report.catalogue import Entry
+from weft.report.outside import shown, shown_pieces
+from weft.report.packing import packed
 
 HEAD = 0.75
 """Share of a clipped text that is its beginning; the rest is its end."""
@@ -58,20 +61,24 @@ class Carried(TypedDict, total=False):
     by: list[int]
     """Tokens by the student and by the teacher."""
     turns: int
-    t: list[str]
-    """Pieces."""
+    t: str
+    """All pieces, joined."""
+    c: str
+    """Packed: the length of each piece in UTF-16 units, by which JavaScript counts."""
     think: int
     """How many of the first pieces are thinking."""
-    who: list[list[str | int]]
-    """Writers in turn: ``s``, ``t`` or ``u`` (not known), and for how many pieces."""
-    n: list[int | None]
-    """Surprise, in hundredths of a nat; nothing where it is infinite."""
-    e: list[int | None]
-    """Entropy, in hundredths of a nat."""
-    r: list[int]
-    """Rank."""
-    y: list[int | None]
-    """Probability of style, in hundredths."""
+    who: str
+    """Writers in turn: ``s``, ``t`` or ``u`` (not known)."""
+    w: str
+    """Packed: for how many pieces each."""
+    n: str
+    """Packed: surprise, in hundredths of a nat; not known where it is infinite."""
+    e: str
+    """Packed: entropy, in hundredths of a nat."""
+    r: str
+    """Packed: rank."""
+    y: str
+    """Packed: probability of style, in hundredths."""
     j: list[list[int]]
     """Pieces of more than one token: which, and of how many."""
     gap: list[int]
@@ -102,6 +109,8 @@ def carried(entry: Entry, trace: Trace | None, reading: Reading | None, limit: i
     read = reading is not None and reading.status is ReadingStatus.COMPLETE
     pieces = _of_reading(reading) if reading is not None and read else _of_spans(trace, reading)
     pieces, gap = clipped(pieces, limit)
+    writers = _writers(pieces)
+    said = shown_pieces([piece.text for piece in pieces])
     text: Carried = {
         "key": short(f"{entry.source}/{entry.id}"),
         "id": short(entry.id),
@@ -109,9 +118,11 @@ def carried(entry: Entry, trace: Trace | None, reading: Reading | None, limit: i
         "strategy": short(entry.strategy),
         "status": entry.status,
         "p": entry.prompt,
-        "t": [visible(piece.text) for piece in pieces],
+        "t": "".join(said),
+        "c": packed([len(piece.encode("utf-16-le")) // 2 for piece in said]),
         "think": sum(piece.thinking for piece in pieces),
-        "who": _writers(pieces),
+        "who": "".join(who for who, _ in writers),
+        "w": packed([count for _, count in writers]),
     }
     if gap is not None:
         text["gap"] = gap
@@ -122,23 +133,21 @@ def carried(entry: Entry, trace: Trace | None, reading: Reading | None, limit: i
     if reading is not None and read:
         _add_numbers(text, pieces, reading)
     elif reading is not None:
-        text["unread"] = _cut(
-            visible(": ".join(filter(None, (reading.status.value, reading.reason)))), REASON
-        )
+        text["unread"] = _cut(shown(": ".join(filter(None, (reading.status.value, reading.reason)))), REASON)
     return text
 
 
 def carried_prompt(prompt: Prompt) -> dict[str, Any]:
     """A prompt in the page: messages as pairs of role and content, and the answer if it has one."""
     messages = [
-        [short(message.role), _cut(visible(message.content), PROMPT)]
-        + ([_cut(visible(message.thinking), PROMPT)] if message.thinking else [])
+        [short(message.role), _cut(shown(message.content), PROMPT)]
+        + ([_cut(shown(message.thinking), PROMPT)] if message.thinking else [])
         for message in prompt.messages
     ]
-    shown: dict[str, Any] = {"id": short(prompt.id), "m": messages}
+    made: dict[str, Any] = {"id": short(prompt.id), "m": messages}
     if prompt.answer is not None:
-        shown["a"] = _cut(visible(prompt.answer), PROMPT)
-    return shown
+        made["a"] = _cut(shown(prompt.answer), PROMPT)
+    return made
 
 
 def clipped(pieces: Sequence[Piece], limit: int) -> tuple[list[Piece], list[int] | None]:
@@ -157,7 +166,7 @@ def clipped(pieces: Sequence[Piece], limit: int) -> tuple[list[Piece], list[int]
 
 def short(text: str) -> str:
     """A name on one line, of a length that fits."""
-    return _cut(visible(text).replace("\n", "<U+000A>").replace("\t", "<U+0009>"), NAME)
+    return _cut(shown(text).replace("\n", "<U+000A>").replace("\t", "<U+0009>"), NAME)
 
 
 def _start(pieces: Sequence[Piece], characters: int) -> list[Piece]:
@@ -243,16 +252,10 @@ def _joined(first: Piece, second: Piece) -> Piece:
     )
 
 
-def _writers(pieces: Sequence[Piece]) -> list[list[str | int]]:
-    """Writers in turn; thinking and response are turns of their own."""
-    runs: list[list[str | int]] = []
-    last: tuple[str, bool] | None = None
-    for piece in pieces:
-        if (piece.who, piece.thinking) != last:
-            runs.append([piece.who, 0])
-            last = (piece.who, piece.thinking)
-        runs[-1][1] = int(runs[-1][1]) + 1
-    return runs
+def _writers(pieces: Sequence[Piece]) -> list[tuple[str, int]]:
+    """Writers in turn, and for how many pieces each; thinking and response are turns of their own."""
+    turns = groupby(pieces, key=lambda piece: (piece.who, piece.thinking))
+    return [(who, sum(1 for _ in turn)) for (who, _), turn in turns]
 
 
 def _add_facts(text: Carried, trace: Trace) -> None:
@@ -261,7 +264,7 @@ def _add_facts(text: Carried, trace: Trace) -> None:
     text["tokens"] = tokens.total
     text["turns"] = trace.usage.turns
     if trace.reason:
-        text["reason"] = _cut(visible(trace.reason), REASON)
+        text["reason"] = _cut(shown(trace.reason), REASON)
     try:
         extra = json.loads(trace.prompt.extra)
     except (ValueError, RecursionError):
@@ -276,13 +279,13 @@ def _add_numbers(text: Carried, pieces: Sequence[Piece], reading: Reading) -> No
     text["tokens"] = reading.tokens
     if reading.tokens and math.isfinite(total := sum(reading.nats)):
         text["mean"] = round(total / reading.tokens, 4)
-    text["n"] = [_hundredths(piece.nats) for piece in pieces]
+    text["n"] = packed([_hundredths(piece.nats) for piece in pieces])
     if reading.ranks is not None:
-        text["r"] = [piece.rank or 0 for piece in pieces]
+        text["r"] = packed([piece.rank for piece in pieces])
     if reading.entropies is not None:
-        text["e"] = [_hundredths(piece.entropy) for piece in pieces]
+        text["e"] = packed([_hundredths(piece.entropy) for piece in pieces])
     if reading.style is not None:
-        text["y"] = [_hundredths(piece.style) for piece in pieces]
+        text["y"] = packed([_hundredths(piece.style) for piece in pieces])
     joined = [[at, piece.tokens] for at, piece in enumerate(pieces) if piece.tokens > 1]
     if joined:
         text["j"] = joined

@@ -79,7 +79,7 @@ def write_report(
         for source in gap.sources
         for one in source.verdict.outliers
     }
-    found = catalogue(files, outliers)
+    found = catalogue(files, outliers, results.measured())
     named = title or _title(files)
     page = Page(named, files, found, results)
     limit = int(max_megabytes * MEGABYTE)

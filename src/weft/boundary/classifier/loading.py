@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification
 from transformers.utils import cached_file
 
 from weft.boundary.classifier.causal import is_causal, labels_alone
 from weft.boundary.classifier.contexts import Contexts
 from weft.boundary.classifier.facts import FILE, Facts
 from weft.boundary.classifier.judge import Classifier
-from weft.engines.language import first_line, loaded
+from weft.engines.language import first_line, loaded_head
 from weft.engines.loading import TINY, weights
 from weft.engines.settings import EngineSettings
 from weft.engines.slots import Masks
@@ -51,15 +51,8 @@ def load_classifier(
     settings = EngineSettings(name=name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        tokenizer = loaded(AutoTokenizer, "tokenizer", settings, folder)
-        model, found = loaded(
-            AutoModelForTokenClassification,
-            "classifier",
-            settings,
-            folder,
-            dtype="float32" if device == "cpu" else "auto",
-            use_safetensors=True,
-            output_loading_info=True,
+        tokenizer, model, missing = loaded_head(
+            AutoModelForTokenClassification, "classifier", settings, folder, device=device
         )
     except UserError as error:
         raise UserError(
@@ -69,7 +62,7 @@ def load_classifier(
             remedy=error.remedy,
         ) from error
     vocabulary = TokenizerVocabulary(tokenizer, where=where)
-    _check_labels(model.config, found["missing_keys"], where)
+    _check_labels(model.config, missing, where)
     if model.config._attn_implementation not in ("sdpa", "eager"):
         model.set_attn_implementation("eager")
     try:

@@ -31,7 +31,7 @@ from weft.gap.distance.readings import READINGS
 from weft.gap.distance.result import StyleGap
 from weft.gap.distance.settings import AUTO, StyleSettings
 from weft.gap.distance.sources import NOT_DRAWN, Samples, open_sets
-from weft.gap.encoding import write_result
+from weft.gap.encoding import check_result, write_result
 from weft.gap.made import Made
 from weft.store import Manifest, RowStore, check_output, check_source, read_manifest
 from weft.store.files import writing
@@ -127,7 +127,7 @@ def measure(
     """
     watching = observer or Silence()
     if output is not None:
-        _check_output(output, [*names, *([reference] if reference else [])], overwrite)
+        _check_output(output, [*names, *([reference] if reference else [])])
     sets = _open_sets(settings, names, reference)
     for samples in sets:
         if left := samples.left_out.get(NOT_DRAWN):
@@ -297,6 +297,8 @@ def _say_reference(
         how = f"{own[0]} holds some" if own else "have them written"
         observer.noted(f"{lacking}; {how}: {shlex.join(command)}")
         return
+    if sets[-1].strategy not in ("", OWN):
+        observer.noted(f"the reference {reference} was written by {sets[-1].strategy}, not {OWN}")
     strangers = ", ".join(sorted(sets[-1].writers - {"", opened.student}))
     if strangers:
         observer.noted(f"the reference {reference} names {strangers} as its writer; is that {student}?")
@@ -322,32 +324,16 @@ def _readings_path(output: Path) -> Path:
     return output.with_suffix(".readings.jsonl")
 
 
-def _check_output(output: Path, sources: Iterable[str], overwrite: bool) -> None:
+def _check_output(output: Path, sources: Iterable[str]) -> None:
     """Find out what would keep a run from writing its result.
 
     Raises:
         UserError: it is no ``.json`` file, or a file there is not Weft's, or it is one of the sources.
     """
-    if output.suffix != ".json":
-        raise UserError(
-            "not a .json file", where=str(output), remedy=f"call it {output.with_suffix('.json').name}"
-        )
     readings = _readings_path(output)
-    check_output(readings, READINGS.name)
     for source in map(Path, sources):
         check_source(readings, source, "texts")
         if output.exists() and source.exists() and output.samefile(source):
             raise UserError("the output is a file that is read", where=str(output), remedy="choose another")
-    if not output.exists():
-        return
-    try:
-        found = json.loads(output.read_text(encoding="utf-8"))
-        ours = isinstance(found, dict) and found.get("kind") == "style-gap"
-    except (OSError, ValueError):
-        ours = False
-    if not ours:
-        raise UserError(
-            "this file is not what `weft gap style` writes; it is not overwritten",
-            where=str(output),
-            remedy="choose another output",
-        )
+    check_result(output, "style-gap")
+    check_output(readings, READINGS.name)

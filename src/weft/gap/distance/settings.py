@@ -24,7 +24,7 @@ class StyleSettings(BaseModel):
     embedded predictor of a micro model, else the lexicon; ``none`` asks none."""
     boundary_device: str | None = None
     """Of a classifier; left out: a GPU where there is one."""
-    limit: int | None = Field(1000, ge=1)
+    limit: int | None = Field(1000, ge=0)
     """Texts of each source, at most; ``None`` for all."""
     split: str = "train"
     """Of data sets."""
@@ -37,6 +37,12 @@ class StyleSettings(BaseModel):
     servers: ServerSettings = ServerSettings()
     error_rate: float = Field(0.5, gt=0, le=1)
     """Share of engine errors among the last texts that ends the run."""
+
+    @field_validator("limit")
+    @classmethod
+    def _all(cls, value: int | None) -> int | None:
+        """0 is all, as on the command line, where nothing cannot be given."""
+        return value or None
 
     @field_validator("student", mode="before")
     @classmethod

@@ -31,7 +31,7 @@ from weft.engines.base import Engine
 from weft.engines.opening import model_folder, open_engine
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
-from weft.gap.encoding import write_result
+from weft.gap.encoding import check_result, write_result
 from weft.gap.ranking.assembly import Known, Rows, assemble
 from weft.gap.ranking.consistency import consistency_jobs
 from weft.gap.ranking.continuing import judge_texts
@@ -217,7 +217,7 @@ class _Run:
 
     def _check(self) -> None:
         """Find out what would keep the result from being written, before anything is opened."""
-        check_result(self.output)
+        check_result(self.output, "reward-gap")
         for path, what in ((self.pairs_path, PAIR_READINGS.name), (self.texts_path, JUDGED.name)):
             check_output(path, what)
             check_source(path, Path(self.name), "pairs")
@@ -313,33 +313,6 @@ class _Run:
         if settings.continuations:
             jobs += delta_q_jobs(pairs, settings.prefixes_at, settings.continuations)
         return [*jobs, *drawing_jobs(pairs, known.grid, settings.draws)]
-
-
-def check_result(output: Path) -> None:
-    """Whether a result may be written to ``output``.
-
-    Raises:
-        UserError: it is no ``.json`` file, or there is something else in its place.
-    """
-    import json
-
-    if output.suffix != ".json":
-        raise UserError(
-            "not a .json file",
-            where=str(output),
-            remedy=f"call the output {output.with_suffix('.json').name}",
-        )
-    if not output.exists():
-        return
-    try:
-        there = json.loads(output.read_text(encoding="utf-8"))
-        ours = isinstance(there, dict) and there.get("kind") == "reward-gap"
-    except (OSError, ValueError):
-        ours = False
-    if not ours:
-        raise UserError(
-            "there is something else under this name", where=str(output), remedy="choose another output"
-        )
 
 
 def check_model(model: EngineSettings) -> None:

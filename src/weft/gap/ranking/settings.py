@@ -30,7 +30,7 @@ class RewardGapSettings(BaseModel):
     quality: str | None = Field(None, min_length=1)
     """What judges texts, see :mod:`weft.quality.opening`; left out: nothing is written."""
     split: str = "train"
-    limit: int | None = Field(1000, ge=1)
+    limit: int | None = Field(1000, ge=0)
     """Pairs that are read, drawn by the seed; ``None`` is all."""
     seed: int = Field(0, ge=0, lt=2**63)
     beta: float = Field(0.1, gt=0, allow_inf_nan=False)
@@ -59,6 +59,12 @@ class RewardGapSettings(BaseModel):
     servers: ServerSettings = ServerSettings()
     error_rate: float = Field(0.5, gt=0, le=1)
     """Share of engine errors among the last pairs or texts that ends the run."""
+
+    @field_validator("limit")
+    @classmethod
+    def _all(cls, value: int | None) -> int | None:
+        """0 is all, as on the command line, where nothing cannot be given."""
+        return value or None
 
     @field_validator("policies", mode="before")
     @classmethod

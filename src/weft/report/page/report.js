@@ -1,9 +1,7 @@
-"use strict";
 /* The reader of texts. Texts reach the page through textContent only; the state stands in the address. */
 (() => {
   const $ = (id) => document.getElementById(id);
   const data = JSON.parse($("data").textContent);
-  const root = document.documentElement;
   const LISTED = 2000;
   const COLUMNS = 8;
   const SURPRISE = [10, 50, 100, 200, 300, 500, 700, 1000];
@@ -16,36 +14,27 @@
     return element;
   }
 
-  // -- theme, printing --
-
-  const themes = ["auto", "light", "dark"];
-  function setTheme(name) {
-    if (name === "auto") delete root.dataset.theme;
-    else root.dataset.theme = name;
-    $("theme-name").textContent = name;
-  }
-  function nextTheme() {
-    const now = $("theme-name").textContent;
-    setTheme(themes[(themes.indexOf(now) + 1) % themes.length]);
-  }
-  $("theme").hidden = false;
-  $("theme").addEventListener("click", nextTheme);
-
-  let folded = [];
-  addEventListener("beforeprint", () => {
-    folded = [...document.querySelectorAll("details:not([open])")];
-    for (const one of folded) one.open = true;
-  });
-  addEventListener("afterprint", () => {
-    for (const one of folded) one.open = false;
-  });
-
   if (!$("app")) return;
   $("app").hidden = false;
 
   // -- state --
 
   const texts = data.texts;
+  const opened = new Map();
+  /* Pieces and numbers of a text; of the last few texts they are kept. */
+  function open(at) {
+    if (!opened.has(at)) {
+      const text = texts[at];
+      let place = 0;
+      const t = packing.unpacked(text.c).map((length) => text.t.slice(place, (place += length)));
+      const [n, e, r, y] = [text.n, text.e, text.r, text.y].map(packing.unpacked);
+      if (opened.size > 50) opened.clear();
+      const counts = packing.unpacked(text.w);
+      const who = [...text.who].map((writer, turn) => [writer, counts[turn]]);
+      opened.set(at, { t, who, n, e, r, y });
+    }
+    return opened.get(at);
+  }
   const byKey = new Map(texts.map((text, at) => [text.key, at]));
   const together = new Map();
   texts.forEach((text, at) => {
@@ -74,7 +63,9 @@
     select.parentElement.hidden = values.length < 2;
   }
   const different = (name) => [...new Set(texts.map((text) => text[name]).filter(Boolean))];
-  fill("source", different("source"), "all");
+  const own = new Set(data.own);
+  const called = (source) => (own.has(source) ? `${source} (the student’s own)` : source);
+  fill("source", different("source"), "all", called);
   fill("strategy", different("strategy"), "all");
   fill("status", different("status"), "all", (status) => status.replaceAll("_", " "));
   const flags = different("flag").map((flag) => `=${flag}`);
@@ -90,7 +81,7 @@
       const text = texts[at];
       const prompt = data.prompts[text.p];
       const asked = prompt ? prompt.m.map((message) => message[1]).join("\n") : "";
-      search.set(at, `${text.id}\n${asked}\n${text.t.join("")}`.toLowerCase());
+      search.set(at, `${text.id}\n${asked}\n${text.t}`.toLowerCase());
     }
     return search.get(at);
   }
@@ -123,10 +114,11 @@
       const text = texts[at];
       const button = make("button");
       button.type = "button";
+      button.tabIndex = -1;
       button.dataset.at = at;
       button.append(make("span", "id", text.id));
       const mean = text.mean === undefined ? "" : ` · ${text.mean.toFixed(2)} nats`;
-      const of = [text.source];
+      const of = [called(text.source)];
       if (text.strategy && text.strategy !== text.source) of.push(text.strategy);
       button.append(make("span", "of", of.join(" · ") + mean));
       if (text.status !== "complete") button.append(" ", make("span", "chip bad", text.status.replaceAll("_", " ")));
@@ -146,6 +138,10 @@
     const list = $("list");
     for (const one of list.querySelectorAll("[aria-current]")) one.removeAttribute("aria-current");
     const current = list.querySelector(`[data-at="${state.at}"]`);
+    /* One stop for the tab key, however many texts there are; the arrow keys walk. */
+    for (const one of list.querySelectorAll('[tabindex="0"]')) one.tabIndex = -1;
+    const stop = current || list.querySelector("button");
+    if (stop) stop.tabIndex = 0;
     if (!current) return;
     current.setAttribute("aria-current", "true");
     const top = current.offsetTop - list.offsetTop;
@@ -160,8 +156,9 @@
 
   function pieces(at, start, end, box) {
     const text = texts[at];
+    const { t, who: turns, n, y } = open(at);
     let first = 0;
-    for (const [who, count] of text.who) {
+    for (const [who, count] of turns) {
       const from = Math.max(first, start);
       const to = Math.min(first + count, end);
       first += count;
@@ -170,16 +167,16 @@
       for (let place = from; place < to; place++) {
         if (text.gap && text.gap[0] === place) run.append(gap(text));
         let kind = "tok";
-        if (text.n) kind += ` n${level(text.n[place])}`;
-        if (text.y && text.y[place] !== null) kind += ` y${Math.min(8, Math.floor(text.y[place] * 0.09))}`;
-        const piece = make("span", kind, text.t[place]);
+        if (n) kind += ` n${n[place] === null ? 8 : level(n[place])}`;
+        if (y && y[place] !== null) kind += ` y${Math.min(8, Math.floor(y[place] * 0.09))}`;
+        const piece = make("span", kind, t[place]);
         piece.dataset.i = place;
         piece.tabIndex = -1;
         run.append(piece);
       }
       box.append(run);
     }
-    if (text.gap && text.gap[0] === end && end === text.t.length) box.append(gap(text));
+    if (text.gap && text.gap[0] === end && end === t.length) box.append(gap(text));
   }
   function gap(text) {
     return make("span", "cut", `… ${text.gap[1].toLocaleString("en")} characters left out …`);
@@ -237,17 +234,18 @@
     const text = texts[at];
     const box = make("article", !alone && at === state.at ? "current" : "");
     box.dataset.at = at;
-    box.append(make("h3", "", alone ? text.id : `${text.source}${text.strategy && text.strategy !== text.source ? ` · ${text.strategy}` : ""}`));
+    box.append(make("h3", "", alone ? text.id : `${called(text.source)}${text.strategy && text.strategy !== text.source ? ` · ${text.strategy}` : ""}`));
     if (!alone) box.append(make("div", "meta", text.id));
-    else box.append(make("div", "meta", [text.source, text.strategy !== text.source && text.strategy].filter(Boolean).join(" · ")));
+    else box.append(make("div", "meta", [called(text.source), text.strategy !== text.source && text.strategy].filter(Boolean).join(" · ")));
     box.append(meta(text));
     if (text.by && text.by[0] + text.by[1]) box.append(share(text));
     if (text.reason) box.append(make("p", "warning", `Not complete: ${text.reason}`));
     if (text.unread) box.append(make("p", "warning", `The student could not read it: ${text.unread}`));
     if (alone) box.append(...asked(text.p));
+    const end = open(at).t.length;
     if (text.think) box.append(...part(at, "Thinking", 0, text.think));
-    if (text.t.length > text.think) box.append(...part(at, "Response", text.think, text.t.length));
-    if (!text.t.length) box.append(make("p", "note", "No text was written."));
+    if (end > text.think) box.append(...part(at, "Response", text.think, end));
+    if (!end) box.append(make("p", "note", "No text was written."));
     return box;
   }
   function show() {
@@ -301,7 +299,7 @@
     const shown = [];
     if (view === "author") {
       const shownTexts = [...$("pane").querySelectorAll("article")].map((one) => texts[one.dataset.at]);
-      const who = new Set(shownTexts.flatMap((text) => text.who.map((run) => run[0])));
+      const who = new Set(shownTexts.flatMap((text) => [...text.who]));
       for (const one of who) {
         const sample = make("span", "by-author");
         sample.append(make("span", `k run ${one}`, one === "u" ? "writer not known" : WRITERS[one]));
@@ -329,9 +327,11 @@
       bar.replaceChildren(make("span", "quiet", "Point at a token, or walk with the arrow keys, to see what is known of it."));
       return;
     }
-    const text = texts[piece.closest("article").dataset.at];
+    const number = Number(piece.closest("article").dataset.at);
+    const text = texts[number];
+    const { t, who: turns, n, e, r, y } = open(number);
     const at = Number(piece.dataset.i);
-    const whole = text.t[at].length > 60 ? `${text.t[at].slice(0, 60)}…` : text.t[at];
+    const whole = t[at].length > 60 ? `${t[at].slice(0, 60)}…` : t[at];
     const shown = [make("code", "", whole.replaceAll("\n", "⏎").replaceAll("\t", "⇥"))];
     function fact(name, value) {
       const one = make("span", "", `${name} `);
@@ -339,20 +339,20 @@
       shown.push(one);
     }
     const hundredths = (value, unit) => (value === null ? "–" : `${(value / 100).toFixed(2)}${unit}`);
-    if (text.n) fact("surprise", hundredths(text.n[at], " nats"));
-    if (text.r) fact("rank", text.r[at].toLocaleString("en"));
-    if (text.e) fact("entropy", hundredths(text.e[at], " nats"));
-    if (text.y) fact("style", hundredths(text.y[at], ""));
+    if (n) fact("surprise", hundredths(n[at], " nats"));
+    if (r) fact("rank", r[at] === null ? "–" : r[at].toLocaleString("en"));
+    if (e) fact("entropy", hundredths(e[at], " nats"));
+    if (y) fact("style", hundredths(y[at], ""));
     let writer = "u";
     let before = 0;
-    for (const [who, count] of text.who) {
+    for (const [who, count] of turns) {
       if (at < before + count) { writer = who; break; }
       before += count;
     }
     fact("author", WRITERS[writer]);
     const joined = text.j && text.j.find((one) => one[0] === at);
     if (joined) fact("tokens", `${joined[1]} (surprise summed, worst rank)`);
-    if (!text.n) shown.push(make("span", "quiet", text.unread ? "not read" : "no readings of this text"));
+    if (!n) shown.push(make("span", "quiet", text.unread ? "not read" : "no readings of this text"));
     bar.replaceChildren(...shown);
   }
   const pane = $("pane");
@@ -453,7 +453,11 @@
     if (state.view !== "author") place.set("view", state.view);
     if (state.side) place.set("side", "1");
     for (const name of fields) if ($(name).value) place.set(name, $(name).value);
-    history.replaceState(null, "", `#${place}`);
+    try {
+      history.replaceState(null, "", `#${place}`);
+    } catch {
+      /* Browsers refuse it in sandboxed frames and to whoever asks too often: reading goes on without. */
+    }
   }
   function recall() {
     const place = new URLSearchParams(location.hash.slice(1));
@@ -463,7 +467,7 @@
     for (const name of filters) if ($(name).selectedIndex < 0) $(name).value = "";
     state.at = at;
     state.side = place.get("side") === "1";
-    state.view = place.get("view") in known ? place.get("view") : "author";
+    state.view = Object.hasOwn(known, place.get("view")) ? place.get("view") : "author";
     filter();
     return true;
   }
