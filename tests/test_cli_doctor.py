@@ -112,7 +112,7 @@ def test_what_is_found(dialect: Dialect, stack: ExitStack, capfd: pytest.Capture
     assert by_check["closing tag"]["ok"] is True
     assert ("by its id" in by_check["closing tag"]["said"]) == exact
     assert by_check["scoring"]["ok"] is (dialect in ("vllm", "sglang"))
-    assert ("another teacher" in by_check["scoring"]["use"]) == (dialect not in ("vllm", "sglang"))
+    assert ("another engine" in by_check["scoring"]["use"]) == (dialect not in ("vllm", "sglang"))
     assert by_check["sampling"]["ok"] is (dialect != "openai")
     assert ("top_k" in by_check["sampling"]["said"]) == (dialect != "openai")
     assert by_check["context"]["ok"] is (True if exact else None)
