@@ -334,6 +334,17 @@ def test_what_a_person_should_know_of_the_reference(few: tuple[str, str, str], t
     assert any("was written by tessy, not student-only" in note for note in watched.notes)
 
 
+def test_a_reference_that_thinks_beside_data_that_do_not(few: tuple[str, str, str], tmp_path: Path) -> None:
+    student, own, other = few
+    rows = [{"prompt": question(n)[0].content, "completion": "so the answer is 4 ."} for n in range(12)]
+    plain = write_rows(tmp_path / "plain.jsonl", rows)
+    watched = Watched()
+    style([plain, other], student=student, reference=own, observer=watched)
+    said = [note for note in watched.notes if "two kinds of text" in note]
+    assert len(said) == 1
+    assert said[0].startswith("own thinks and plain does not")
+
+
 def test_a_limit_of_0_is_none() -> None:
     assert StyleSettings(student="micro:student", limit=0).limit is None
     assert StyleSettings(student="micro:student").limit == 1000

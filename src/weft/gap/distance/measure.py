@@ -28,7 +28,7 @@ from weft.errors import UserError
 from weft.gap.distance.measuring import Source, measure_sources
 from weft.gap.distance.reading import Observer, ReadingRun, Readings, Silence, scorer
 from weft.gap.distance.readings import READINGS
-from weft.gap.distance.result import StyleGap
+from weft.gap.distance.result import SourceGap, StyleGap
 from weft.gap.distance.settings import AUTO, StyleSettings
 from weft.gap.distance.sources import NOT_DRAWN, Samples, open_sets
 from weft.gap.encoding import check_result, write_result
@@ -142,6 +142,8 @@ def measure(
             seed=settings.seed,
             resamples=settings.resamples,
         )
+    if reference:
+        _say_thinking(found[:-1], found[-1], watching)
     result = StyleGap(
         student=settings.student.name,
         boundary=settings.boundary_name,
@@ -308,6 +310,22 @@ def _say_reference(
             f"{same}: written with the reference's seed; texts that share draws look more alike than they "
             "are, so write the reference with another --seed"
         )
+
+
+def _say_thinking(sources: Sequence[SourceGap], own: SourceGap, observer: Observer) -> None:
+    """Texts that think and texts that do not are of two kinds, whatever their distance."""
+
+    def thinks(source: SourceGap) -> bool:
+        part = source.by_part.get("thinking")
+        return part is not None and part.tokens > 0
+
+    for source in sources:
+        if source.texts and own.texts and thinks(source) != thinks(own):
+            one, other = (own.label, source.label) if thinks(own) else (source.label, own.label)
+            observer.noted(
+                f"{one} thinks and {other} does not: the distance between them is of two kinds of text; "
+                f"draw the reference as {source.label} was written"
+            )
 
 
 @contextmanager
