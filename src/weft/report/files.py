@@ -98,7 +98,12 @@ def find_files(paths: Sequence[Path], output: Path | None = None) -> Files:
             elif path.is_dir():
                 skipped += [] if output is not None and file.resolve() == output.resolve() else [str(file)]
             else:
-                raise UserError("Weft does not know what it holds", where=str(file), expected=KNOWN)
+                raise UserError(
+                    "Weft does not know what it holds",
+                    where=str(file),
+                    expected=KNOWN,
+                    remedy="texts of other data come with the readings that `weft gap style -o` leaves",
+                )
     for known in list(found.values()):
         for beside in _belonging(known):
             kind = kind_of(beside) if _is_there(beside) else None
