@@ -10,7 +10,15 @@
     traces.py      the same for traces
 """
 
-from weft.store.manifest import MANIFEST_VERSION, Manifest, Run, differences, manifest_path, read_manifest
+from weft.store.manifest import (
+    MANIFEST_VERSION,
+    Manifest,
+    Run,
+    differences,
+    first_day,
+    manifest_path,
+    read_manifest,
+)
 from weft.store.output import check_output, check_source, rejected_path
 from weft.store.rows import Kind, RowStore, read_rows
 from weft.store.traces import TraceStore, read_traces
@@ -25,6 +33,7 @@ __all__ = [
     "check_output",
     "check_source",
     "differences",
+    "first_day",
     "manifest_path",
     "read_manifest",
     "read_rows",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,6 +83,19 @@ def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
 def manifest_path(path: Path) -> Path:
     """Where the manifest of the output ``path`` is."""
     return path.with_suffix(".manifest.json")
+
+
+def first_day(path: Path, *, overwrite: bool) -> date:
+    """What templates print as today: the day of the first run into the output ``path``, else this one.
+
+    Args:
+        overwrite: what was there before does not count.
+
+    Raises:
+        UserError: what is there is no manifest, or one of another version.
+    """
+    created = None if overwrite else read_manifest(path)
+    return date.fromisoformat(created.date) if created else datetime.now(UTC).date()
 
 
 def read_manifest(path: Path) -> Manifest | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import platform
 import sys
 from contextlib import AsyncExitStack
@@ -16,7 +15,7 @@ from weft.engines.base import Engine
 from weft.engines.opening import open_engine
 from weft.prompts import PromptSource
 from weft.records import Author, Provenance, Status
-from weft.store import Manifest, TraceStore, check_output, check_source, read_manifest
+from weft.store import Manifest, TraceStore, check_output, check_source, first_day
 from weft.synthesis.cooperate import Cooperation
 from weft.synthesis.facts import engine_facts, engine_notes
 from weft.synthesis.run import Observer, Silence, Synthesis
@@ -59,9 +58,7 @@ async def _synthesize(
         for author in (Author if settings.strategy is Strategy.TESSY else ())
     }
     check_source(output, Path(prompts.name), "prompts")
-    created = None if overwrite else read_manifest(output)
-    today = datetime.datetime.now(datetime.UTC).date()
-    date = datetime.date.fromisoformat(created.date) if created else today
+    date = first_day(output, overwrite=overwrite)
     async with AsyncExitStack() as stack:
         engines: dict[Author, Engine] = {}
         for author, engine in settings.engines.items():

@@ -15,7 +15,6 @@ It does not know how spans are found in a text (:mod:`weft.boundary.annotation.p
 from __future__ import annotations
 
 import asyncio
-import datetime
 import platform
 import sys
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from weft.engines.base import Engine
 from weft.engines.opening import open_engine
 from weft.errors import UserError
 from weft.records import Author, Message, Sampling, Status, Trace
-from weft.store import Manifest, RowStore, check_output, check_source, read_manifest, read_traces
+from weft.store import Manifest, RowStore, check_output, check_source, first_day, read_traces
 from weft.synthesis.cooperate import Cooperation, Draft, Plan
 from weft.synthesis.facts import engine_facts, engine_notes
 from weft.synthesis.pool import ErrorShare, side_by_side
@@ -114,9 +113,7 @@ async def _annotate(
         )
     if counted.left_out:
         observer.noted(str(counted))
-    created = None if overwrite else read_manifest(output)
-    today = datetime.datetime.now(datetime.UTC).date()
-    date = datetime.date.fromisoformat(created.date) if created else today
+    date = first_day(output, overwrite=overwrite)
     async with AsyncExitStack() as stack:
         engine = await open_engine(
             settings.annotator, date=date, servers=settings.servers, tell=observer.noted

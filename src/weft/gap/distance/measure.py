@@ -33,7 +33,7 @@ from weft.gap.distance.settings import AUTO, StyleSettings
 from weft.gap.distance.sources import NOT_DRAWN, Samples, open_sets
 from weft.gap.encoding import check_result, write_result
 from weft.gap.made import Made
-from weft.store import Manifest, RowStore, check_output, check_source, read_manifest
+from weft.store import Manifest, RowStore, check_output, check_source, first_day
 from weft.store.files import writing
 from weft.store.manifest import utc_now
 from weft.synthesis.facts import engine_facts, engine_notes
@@ -172,9 +172,7 @@ async def _read(
     settings: StyleSettings, sets: Sequence[Samples], path: Path, overwrite: bool, observer: Observer
 ) -> _Opened:
     """Have all samples read; their readings are in ``path``."""
-    created = None if overwrite else read_manifest(path)
-    today = datetime.datetime.now(datetime.UTC).date()
-    date = datetime.date.fromisoformat(created.date) if created else today
+    date = first_day(path, overwrite=overwrite)
     async with AsyncExitStack() as stack:
         boundary = _open_boundary(settings)
         engine = await open_engine(settings.student, date=date, servers=settings.servers, tell=observer.noted)

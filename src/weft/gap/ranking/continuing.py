@@ -25,16 +25,14 @@ It does not know figures, nor why a text is asked for.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from typing import Any
 
 from weft.engines.base import CompletionRequest, Engine, Finish
 from weft.errors import EngineError
 from weft.gap.ranking.judged import Job, Judged, TextStatus
-from weft.gap.ranking.reading import model_digest
+from weft.gap.ranking.reading import digest_of, model_digest
 from weft.quality.base import Answered, Quality
 from weft.records import Sampling
 from weft.store.rows import RowStore
@@ -109,7 +107,7 @@ class _Writing:
     ) -> None:
         self._engine, self._quality, self._sampling = engine, quality, sampling
         self._max_tokens, self._seed = max_tokens, seed
-        self._facts = _digest([model_digest(engine), quality.describe()])
+        self._facts = digest_of(model_digest(engine), quality.describe())
 
     def distinct(self, jobs: Iterable[Job]) -> Iterator[Job]:
         """Each text once."""
@@ -142,7 +140,7 @@ class _Writing:
             policy=self._engine.name,
             row=pair.row if job.side else None,
             prompt=pair.prompt_id,
-            digest=_digest([self._facts, asked, how]),
+            digest=digest_of(self._facts, asked, how),
             side=job.side,
             prefix=job.tokens if job.side else None,
             sample=job.sample,
@@ -250,8 +248,3 @@ def _seed(seed: int, source: str, sample: int) -> int:
     """The seed of one text's draws."""
     digest = blake2b(f"{seed}|{source}|{sample}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
-
-
-def _digest(parts: Sequence[Any] | Mapping[str, Any]) -> str:
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=12).hexdigest()

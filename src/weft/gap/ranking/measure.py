@@ -44,7 +44,7 @@ from weft.gap.ranking.result import RewardGap
 from weft.gap.ranking.settings import RewardGapSettings
 from weft.quality.base import Quality
 from weft.quality.opening import open_quality
-from weft.store import Manifest, RowStore, check_output, check_source, read_manifest
+from weft.store import Manifest, RowStore, check_output, check_source, first_day
 from weft.synthesis.facts import engine_facts, engine_notes
 
 
@@ -181,7 +181,7 @@ class _Run:
                 expected="a column `answer`",
                 remedy="add it, or judge by a model: --quality reward:MODEL or judge:ENGINE",
             )
-        date = self._date()
+        date = first_day(self.pairs_path, overwrite=self.overwrite)
         async with AsyncExitStack() as stack:
             quality = None
             if settings.quality is not None:
@@ -224,12 +224,6 @@ class _Run:
         for model in (self.settings.reference, *self.settings.policies):
             if model is not None:
                 check_model(model)
-
-    def _date(self) -> datetime.date:
-        """What templates print as today: the day of the first run."""
-        created = None if self.overwrite else read_manifest(self.pairs_path)
-        today = datetime.datetime.now(datetime.UTC).date()
-        return datetime.date.fromisoformat(created.date) if created else today
 
     def _manifest(self, plain: PlainPairs, date: datetime.date, quality: Quality | None = None) -> Manifest:
         deciding: dict[str, Any] = {"pairs": plain.sha256}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
@@ -207,8 +207,8 @@ def _job(model: str, facts: str, pair: SpelledPair) -> PairReading:
         model=model,
         row=pair.row,
         prompt=pair.prompt_id,
-        digest=_digest(facts, pair.prompt_ids, pair.chosen_ids, pair.rejected_ids),
-        tokens=_digest(pair.chosen_ids, pair.rejected_ids),
+        digest=digest_of(facts, pair.prompt_ids, pair.chosen_ids, pair.rejected_ids),
+        tokens=digest_of(pair.chosen_ids, pair.rejected_ids),
     )
 
 
@@ -222,9 +222,10 @@ def _rounded(scored: Scored) -> SideReading:
 
 def model_digest(engine: Engine) -> str:
     """What decides an engine's numbers, and which ids stand for which text."""
-    return _digest(engine.vocabulary.fingerprint, engine_facts(engine))
+    return digest_of(engine.vocabulary.fingerprint, engine_facts(engine))
 
 
-def _digest(*parts: str | Sequence[int] | Mapping[str, Any]) -> str:
+def digest_of(*parts: Any) -> str:
+    """Of JSON values, whatever else stands in them by its text. 24 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
-    return blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=12).hexdigest()
