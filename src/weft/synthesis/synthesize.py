@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import platform
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import weft
+from weft.boundary.base import Boundary
 from weft.boundary.opening import open_boundary
 from weft.engines.base import Engine
 from weft.engines.opening import open_engine
@@ -66,6 +69,33 @@ async def _synthesize(
                 engine, date=date, servers=settings.servers, tell=observer.noted
             )
             stack.push_async_callback(engines[author].close)
+        return await write_traces(
+            settings, prompts, output, engines, boundaries, date=date, overwrite=overwrite, observer=observer
+        )
+
+
+async def write_traces(
+    settings: SynthesisSettings,
+    prompts: PromptSource,
+    output: Path,
+    engines: Mapping[Author, Engine],
+    boundaries: Mapping[Author, Boundary] | None = None,
+    *,
+    date: datetime.date,
+    overwrite: bool = False,
+    observer: Observer | None = None,
+) -> bool:
+    """As :func:`synthesize`, with engines that are open already and stay so.
+
+    Args:
+        engines: those of ``settings.engines``.
+        boundaries: of both authors, where the strategy lets both write.
+        date: what their templates print as today: :func:`weft.store.first_day` of the output.
+    """
+    observer, boundaries = observer or Silence(), boundaries or {}
+    check_output(output)
+    check_source(output, Path(prompts.name), "prompts")
+    with ExitStack() as stack:
         sampling = {author: settings.sampling_of(author).over(engines[author].sampling) for author in engines}
         for author in engines:
             engines[author].check(sampling[author])
