@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,10 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# Training runs of the tests are tracked as anybody's are, but not among anybody's. Trackio reads it once.
+_tracked = TemporaryDirectory(prefix="weft-trackio-")
+os.environ["TRACKIO_DIR"] = _tracked.name
 
 
 @pytest.fixture(scope="module")

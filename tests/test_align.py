@@ -24,7 +24,6 @@ from weft.preference.align import align, look
 from weft.preference.applying import Apply
 from weft.preference.arguments import arguments
 from weft.preference.card import POLICIES
-from weft.preference.folder import check_folder, last_checkpoint
 from weft.preference.pairs import normalised, open_pairs
 from weft.preference.policies import NAMES, Pair, parse_policy
 from weft.preference.preparing import Prepared
@@ -37,7 +36,9 @@ from weft.preference.preview import (
     positions,
     preview,
 )
-from weft.preference.recipe import AlignSettings, deciding
+from weft.preference.recipe import AlignSettings
+from weft.training.folder import check_folder, last_checkpoint
+from weft.training.settings import deciding
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +71,7 @@ def settings(base: str, folder: Path, rows: list[Any] | None = None, **other: An
         "logging_steps": 2,
         "save_steps": 2,
         "gradient_checkpointing": False,
+        "report_to": "none",
         "trl": {"use_cpu": True},
         **other,
     }
@@ -132,6 +134,7 @@ def test_every_setting_reaches_trl(tmp_path: Path) -> None:
         loss_type=("sigmoid", "sft"),
         loss_weights=(1.0, 0.5),
         optim="sgd",
+        report_to=("none",),
         bf16=False,
         warmup_ratio=0.2,
         trl={"use_cpu": True, "discopop_tau": 0.3, "model_init_kwargs": {"dtype": "bfloat16"}},
@@ -422,13 +425,13 @@ def test_a_folder_of_something_else_is_never_touched(base: str, tmp_path: Path) 
 
 def test_empty_folders_of_a_run_that_never_began_are_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "out" / "checkpoints").mkdir(parents=True)
-    assert check_folder(tmp_path / "out", overwrite=False) is None
+    assert check_folder(tmp_path / "out", "align", overwrite=False) is None
 
 
-@pytest.mark.skipif(find_spec("trackio") is not None, reason="trackio is installed")
+@pytest.mark.skipif(find_spec("swanlab") is not None, reason="swanlab is installed")
 def test_a_tracker_that_is_not_installed(base: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="requires trackio") as error:
-        align(settings(base, tmp_path, report_to=("trackio",)), tmp_path / "out", tell=quiet)
+    with pytest.raises(UserError, match="requires swanlab") as error:
+        align(settings(base, tmp_path, report_to=("swanlab",)), tmp_path / "out", tell=quiet)
     assert error.value.where == "--report-to"
 
 

@@ -26,7 +26,7 @@ from weft.preference.recipe import AlignSettings, Loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NOT_SETTINGS = {"output", "config", "preview", "as_json", "overwrite", "quiet"}
+NOT_SETTINGS = {"output", "config", "preview", "as_json", "overwrite", "quiet", "push_to_hub", "public"}
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +54,7 @@ def run_options(tmp_path: Path) -> list[str]:
         "--per-device-train-batch-size": "2",
         "--gradient-accumulation-steps": "1",
         "--max-length": "64",
+        "--report-to": "none",
         "--trl": '{"use_cpu": true}',
     }
     return [part for option in options.items() for part in option]
@@ -166,12 +167,12 @@ def test_the_table_fits_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_interrupted_run_says_how_to_go_on(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import weft.preference.align as module
+    import weft.training.job as module
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_train", interrupt)
+    monkeypatch.setattr(module, "train", interrupt)
     assert main([*command, *run_options(tmp_path), "-q"]) == 130
     assert "the same command (without --overwrite) goes on" in capsys.readouterr().err
 
@@ -253,7 +254,7 @@ def test_no_such_model_or_data(
 def test_a_missing_package_says_how_to_install_it(
     command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import weft.cli.align as module
+    import weft.cli.training as module
 
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "trl" else object())
     assert main([*command, "--preview"]) == 2

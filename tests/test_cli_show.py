@@ -13,6 +13,8 @@ from weft.cli.main import main
 from weft.cli.show import MARKS, visible
 from weft.records import Author, Message, PerAuthor, Prompt, Provenance, Sampling, Span, Status, Trace, Usage
 from weft.store import rejected_path
+from weft.verify.base import Judgement, Reason, Verdict
+from weft.verify.marked import Mark, Marked
 
 S, T = Author.STUDENT, Author.TEACHER
 HOSTILE = "\x1b[2J\x1b]0;title\x07 \x9b31m\r\x08 \u202edrow\u202c \u2066x\u2069 \u200b \ufeff\ud800"
@@ -170,3 +172,23 @@ def test_an_empty_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_limit_of_none(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(traces), "--limit", "0"]) == 2
     assert "--limit" in capsys.readouterr().err
+
+
+def test_what_weft_verify_found_stands_in_the_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Judgement(Verdict.WRONG, Reason.DIFFERENT, f"'5' {HOSTILE}\nresponse")
+    marked = [
+        Marked(trace_of("q1"), Mark.VERDICT, wrong, "math"),
+        Marked(trace_of("q2"), Mark.DUPLICATE, Judgement(Verdict.CORRECT), "math", duplicate_of="q1#0"),
+        Marked(trace_of("q3"), Mark.CONTAMINATED, contaminated_by="bench.jsonl:3 (prompt)"),
+    ]
+    path = tmp_path / "verified.jsonl"
+    path.write_text("".join(json.dumps(one.to_row()) + "\n" for one in marked), encoding="utf-8")
+    assert main(["show", str(path)]) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("verdict  ")]
+    assert said[0].startswith("verdict  wrong: different: '5' <U+001B>[2J") and said[0].endswith("(math)")
+    assert said[1:] == [
+        "verdict  correct: nearly the same as q1#0 (math)",
+        "verdict  holds words of bench.jsonl:3 (prompt)",
+    ]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from weft.boundary.measuring.evaluate import evaluate
-from weft.cli.micro import prompt_lines
 from weft.micro import boundary_path, is_correct
+from weft.micro.world import prompt_lines
 from weft.prompts import open_prompts
 from weft.records import Author, Trace
 from weft.store import read_traces, rejected_path

@@ -12,10 +12,10 @@ from trl import DPOConfig
 
 from preference_world import quiet, raw_data, raw_rows, save_tiny, settings, tokenizer
 from weft.errors import UserError
-from weft.preference.folder import begin, check_inputs, model_facts
 from weft.preference.pairs import normalised, open_pairs
 from weft.preference.rows import cut
 from weft.preference.trainer import PrefixDPOTrainer
+from weft.training.folder import begin, check_inputs, model_facts
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -99,7 +99,7 @@ def test_the_output_may_be_a_link(tmp_path: Path) -> None:
     folder, link = tmp_path / "folder", tmp_path / "link"
     (folder / "old").mkdir(parents=True)
     link.symlink_to(folder)
-    begin(link, None, {}, {})
+    begin(link, "align", None, {}, {})
     assert link.is_symlink() and [path.name for path in folder.iterdir()] == ["align.manifest.json"]
 
 

@@ -111,6 +111,7 @@ def plan(base: str, folder: Path, **other: Any) -> AlignSettings:
             "learning_rate": 1e-2,
             "max_length": 64,
             "gradient_checkpointing": False,
+            "report_to": "none",
             "trl": {"use_cpu": True},
             **other,
         }
@@ -185,7 +186,7 @@ def test_what_cannot_be_done_any_more_is_refused(base: str, tmp_path: Path) -> N
 def test_a_run_that_was_killed_after_its_last_step_takes_no_other(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import weft.preference.align as module
+    import weft.training.job as module
 
     settings = plan(base, tmp_path)
     align(settings, tmp_path / "whole", tell=quiet)
@@ -194,7 +195,7 @@ def test_a_run_that_was_killed_after_its_last_step_takes_no_other(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "_figures", killed)
+        patch.setattr(module, "figures", killed)
         align(settings, tmp_path / "out", tell=quiet)
     assert align(settings, tmp_path / "out", tell=quiet).steps == 3
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
@@ -386,12 +387,12 @@ def test_settings_that_are_no_numbers(given_: dict[str, Any]) -> None:
 def test_a_figure_that_is_no_number_is_null(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import weft.preference.align as module
+    import weft.training.job as module
 
     def figures(*_: Any) -> dict[str, float]:
         return {"step": 3.0, "loss": float("nan"), "rewards/margins": float("inf")}
 
-    monkeypatch.setattr(module, "_figures", figures)
+    monkeypatch.setattr(module, "figures", figures)
     found = align(plan(base, tmp_path), tmp_path / "out", tell=quiet)
     assert found.figures == {"step": 3.0}
     text = (tmp_path / "out" / "align.manifest.json").read_text()
@@ -533,7 +534,7 @@ def test_align_sees_one_of_each_with_and_without_a_cut(prefix: str, tmp_path: Pa
     )
     heard: list[str] = []
     ready = prepared(settings, read_pairs(settings), heard.append)
-    ours = module._trainer(
+    ours = module.trainer(
         settings, arguments(settings, tmp_path / "out"), ready, read_held_out(settings), heard.append
     )
     for row in (ours.train_dataset[0], ours.eval_dataset[0]):

@@ -151,6 +151,7 @@ def test_two_steps_on_a_tiny_model_of_the_same_architecture(name: str, prefix: s
             "gradient_accumulation_steps": 1,
             "max_length": 256,
             "gradient_checkpointing": False,
+            "report_to": ("none",),
             "trl": {"use_cpu": True},
         }
     )

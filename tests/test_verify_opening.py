@@ -121,3 +121,17 @@ def test_limits_are_above_zero(limit: str) -> None:
 @pytest.mark.parametrize("name", ["exact", "exact:nocase", "regex:(", "math", "code", "code:node {file}"])
 def test_names_that_may_be(name: str) -> None:
     assert may_be_verifier(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["task", "task:0.5", "task:1", "judge:micro:teacher", "judge:a/b@http://c/v1"]
+)
+def test_tasks_and_judges_have_names(name: str) -> None:
+    assert may_be_verifier(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["task:", "task:0", "task:2", "task:x", "judge", "judge:", "judge: ", "tasks"]
+)
+def test_what_is_no_name_of_theirs(name: str) -> None:
+    assert not may_be_verifier(name)

@@ -104,6 +104,18 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """Text that a writer proposed and that a hand-over threw away."""
+
+    at: int
+    """Characters of :attr:`Trace.text` that stood before it."""
+    author: Author
+    """Who proposed it; the other one wrote what stands there instead."""
+    text: str
+    """As far as it had been generated when it was thrown away; never white space alone."""
+
+
+@dataclass(frozen=True, slots=True)
 class PerAuthor:
     """One count for each author."""
 
@@ -207,6 +219,8 @@ class Trace:
     provenance: Provenance
     template_arguments: str = "{}"
     """Arguments of the student's chat template, as one JSON object; TRL's ``chat_template_kwargs``."""
+    proposals: tuple[Proposal, ...] | None = None
+    """What hand-overs threw away, in the text's order; ``None``: nobody asked for it."""
 
     @property
     def thinking(self) -> str:
@@ -233,7 +247,8 @@ class Trace:
         - Where ``completion`` has a key for thinking, all messages of ``prompt`` but the assistant's have it,
           too, and it is ``""``: an earlier assistant message may bring it; templates do not read it there.
 
-        ``chat_template_kwargs`` is there if the student's template was given arguments: then in all rows.
+        ``chat_template_kwargs`` is there if the student's template was given arguments: then in all rows. So
+        is ``proposals`` if they were asked for.
         """
         made = self.provenance
         sampling = {"student": made.student_sampling, "teacher": made.teacher_sampling}
@@ -261,6 +276,10 @@ class Trace:
         }
         if self.template_arguments != "{}":
             row["chat_template_kwargs"] = json.loads(self.template_arguments)
+        if self.proposals is not None:
+            row["proposals"] = [
+                {"at": each.at, "author": each.author.value, "text": each.text} for each in self.proposals
+            ]
         return row
 
     def _prompt_row(self, message: Message) -> dict[str, str]:
@@ -323,7 +342,15 @@ class Trace:
                 weft=row["weft"],
             ),
             template_arguments=json.dumps(row.get("chat_template_kwargs") or {}, sort_keys=True),
+            proposals=_proposals(row.get("proposals")),
         )
+
+
+def _proposals(rows: Any) -> tuple[Proposal, ...] | None:
+    """``None`` where the file has no such column."""
+    if rows is None:
+        return None
+    return tuple(Proposal(int(row["at"]), Author(row["author"]), row["text"]) for row in rows)
 
 
 def _prompt_message(row: Mapping[str, Any]) -> Message:

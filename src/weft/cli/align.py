@@ -7,33 +7,36 @@ settings. It decides nothing; :mod:`weft.preference.recipe` checks.
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from weft.cli.settings import json_object, read_as
+from weft.cli.training import (
+    DATA,
+    LORA,
+    METHOD,
+    MODEL,
+    RUN,
+    TRAINING,
+    calm,
+    check_packages,
+    is_first,
+    run,
+    say,
+)
 from weft.errors import UserError
-from weft.preference.recipe import AlignSettings, DType, Loss, Scheduler
+from weft.preference.recipe import AlignSettings, Loss
+from weft.publishing import destination
+from weft.training.settings import DType, Scheduler
 
 if TYPE_CHECKING:
-    from weft.preference.align import Aligned
     from weft.preference.preview import Preview
+    from weft.training.job import Trained
+    from weft.training.voice import Advance, Tell
 
-MODEL = Group("Model", sort_key=1)
-DATA = Group("Data", sort_key=2)
-METHOD = Group("Method", sort_key=3)
-TRAINING = Group("Training (names as in TRL and transformers)", sort_key=4)
-LORA = Group("LoRA", sort_key=5)
-RUN = Group("Run", sort_key=6)
-
-INTERRUPTED = 130
-"""The exit code that shells expect."""
 FLAGS = {"loss_type": "--loss"}
 """Flags whose names do not follow from their settings'."""
 
@@ -90,6 +93,9 @@ def align(
     save_total_limit: Annotated[int | None, Parameter(group=RUN)] = None,
     report_to: Annotated[list[str] | None, Parameter(group=RUN, negative="")] = None,
     run_name: Annotated[str | None, Parameter(group=RUN)] = None,
+    push_to_hub: Annotated[str | None, Parameter(group=RUN)] = None,
+    license: Annotated[str | None, Parameter(group=RUN)] = None,
+    public: Annotated[bool, Parameter(group=RUN, negative="")] = False,
     preview: Annotated[bool, Parameter(group=RUN, negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", group=RUN, negative="")] = False,
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False,
@@ -193,9 +199,15 @@ def align(
     save_total_limit
         Checkpoints that are kept [1].
     report_to
-        Trackers: trackio, wandb, tensorboard, ... [none].
+        Trackers: trackio, wandb, tensorboard, ..., or none [trackio where it is installed].
     run_name
         For trackers.
+    push_to_hub
+        Repository of the hub, OWNER/NAME, to which the model goes when it is done; private.
+    license
+        Of the model, for its card: apache-2.0, ...; left out: none is claimed.
+    public
+        Everybody may see the repository.
     preview
         Only say what the policy does to the data.
     as_json
@@ -249,16 +261,21 @@ def align(
         "save_total_limit": save_total_limit,
         "report_to": report_to,
         "run_name": run_name,
+        "license": license,
         "trl": json_object(trl, "--trl"),
     }
     settings = _settings(config, given)
-    _check_packages(settings)
+    check_packages(settings, "align")
     if preview or as_json:
         _look(settings, as_json=as_json, quiet=quiet)
         return 0
     if output is None:
         raise UserError("no output", where="weft align", remedy="-o FOLDER; or --preview, which needs none")
-    return _run(settings, output, overwrite=overwrite, quiet=quiet)
+    goal = destination(push_to_hub, settings.license, public, has_card=True)
+    code = _run(settings, output, overwrite=overwrite, quiet=quiet)
+    if goal is not None and not code and is_first():
+        goal.publish_model(output)
+    return code
 
 
 def _settings(config: Path | None, given: dict[str, Any]) -> AlignSettings:
@@ -269,19 +286,11 @@ def _settings(config: Path | None, given: dict[str, Any]) -> AlignSettings:
     return read_as(AlignSettings, config, given, flags=FLAGS, wanted=wanted, example="prefix: equal-length")
 
 
-def _check_packages(settings: AlignSettings) -> None:
-    for package in ("trl", "accelerate", "peft") if settings.lora_r else ("trl", "accelerate"):
-        if find_spec(package) is None:
-            raise UserError(
-                f"this needs the package {package}", where="weft align", remedy="pip install 'weft[train]'"
-            )
-
-
 def _look(settings: AlignSettings, *, as_json: bool, quiet: bool) -> None:
     from weft.preference.align import look
 
-    with _calm(quiet):
-        found = look(settings, tell=(lambda _: None) if quiet else _say)
+    with calm(quiet):
+        found = look(settings, tell=(lambda _: None) if quiet else say)
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n")
         return
@@ -291,25 +300,11 @@ def _look(settings: AlignSettings, *, as_json: bool, quiet: bool) -> None:
 def _run(settings: AlignSettings, output: Path, *, overwrite: bool, quiet: bool) -> int:
     from weft.preference.align import align as train
 
-    try:
-        with _calm(quiet), _bar(quiet) as advance:
-            result = train(
-                settings,
-                output,
-                overwrite=overwrite,
-                tell=(lambda _: None) if quiet else _say,
-                advance=advance,
-                show=None if quiet else lambda prepared: _show(prepared.preview, settings, to=sys.stderr),
-            )
-    except KeyboardInterrupt:
-        _say(
-            "weft: interrupted; the same command (without --overwrite) goes on from the last checkpoint, "
-            f"one each {settings.save_steps:,} steps"
-        )
-        return INTERRUPTED
-    if not result.was_finished and _is_first():
-        _summary(result, settings)
-    return 0
+    def once(tell: Tell, advance: Advance | None) -> Trained:
+        show = None if quiet else lambda prepared: _show(prepared.preview, settings, to=sys.stderr)
+        return train(settings, output, overwrite=overwrite, tell=tell, advance=advance, show=show)
+
+    return run(once, settings, _rewards, quiet=quiet)
 
 
 def _show(found: Preview, settings: AlignSettings, *, to: Any) -> None:
@@ -322,75 +317,14 @@ def _show(found: Preview, settings: AlignSettings, *, to: Any) -> None:
     console.print(table(found, f"What {found.policy} does to {name}"))
 
 
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def _is_first() -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
-
-
-@contextmanager
-def _calm(quiet: bool) -> Iterator[None]:
-    """Bars of data sets only where somebody watches them."""
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    silent = (quiet or not sys.stderr.isatty()) and not are_progress_bars_disabled()
-    if silent:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if silent:
-            enable_progress_bars()
-
-
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar of steps in a terminal; nothing elsewhere, where lines must do."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield None
-        return
-    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("steps", total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
-
-
-def _summary(result: Aligned, settings: AlignSettings) -> None:
-    figures = result.figures
-    held_out = "eval_rewards/accuracies" in figures
-    whole = figures.get("eval_uncut/rewards/accuracies")
-    rows = [
-        (
-            "steps",
-            f"{result.steps:,}"
-            + (f", {result.resumed_from:,} of them in an earlier run" if result.resumed_from else ""),
-        ),
-        ("loss", f"{figures['loss']:.4f}" if "loss" in figures else ""),
-        (
-            "reward accuracy",
-            f"{figures['rewards/accuracies']:.3f}" if "rewards/accuracies" in figures else "",
-        ),
-        (
-            "held out",
-            f"{figures['eval_rewards/accuracies']:.3f}"
-            + ("" if whole is None else f", on whole responses {whole:.3f}")
-            if held_out
-            else "",
-        ),
-        ("seconds", f"{result.seconds:,.1f}"),
-        (
-            "adapter in" if (result.output / "adapter_config.json").is_file() else "model in",
-            shlex.quote(str(result.output)),
-        ),
-        ("its card", shlex.quote(str(result.output / "README.md"))),
+def _rewards(result: Trained) -> list[tuple[str, str]]:
+    """Lines of the summary."""
+    accuracy, held_out, whole = (
+        result.figures.get(name)
+        for name in ("rewards/accuracies", "eval_rewards/accuracies", "eval_uncut/rewards/accuracies")
+    )
+    uncut = "" if whole is None else f", on whole responses {whole:.3f}"
+    return [
+        ("reward accuracy", "" if accuracy is None else f"{accuracy:.3f}"),
+        ("held out", "" if held_out is None else f"{held_out:.3f}{uncut}"),
     ]
-    _say("\n".join(f"{name:<18}{value}" for name, value in rows if value))

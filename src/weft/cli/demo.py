@@ -125,7 +125,7 @@ def _run(output: Path, n: int, seed: int, *, overwrite: bool) -> None:
 
 def _write_prompts(path: Path, n: int, seed: int, *, overwrite: bool) -> None:
     """Write the prompts, unless others are there. More or fewer of the same seed are no others."""
-    from weft.cli.micro import prompt_lines
+    from weft.micro.world import prompt_lines
     from weft.store.files import replace_file, writing
 
     text = "".join(prompt_lines(n, seed, "finetune")).encode()

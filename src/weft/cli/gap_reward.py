@@ -100,8 +100,9 @@ def reward(
     reference
         The model that DPO's reward is relative to; left out: SimPO's reward alone.
     quality
-        answer (the final answer against the pair's), reward:MODEL (a reward model), or
-        judge:ENGINE (any engine gives grades); left out: nothing is written.
+        answer (the final answer against the pair's), a verifier (math, exact, code, ...),
+        reward:MODEL (a reward model), or judge:ENGINE (any engine gives grades); left out:
+        nothing is written.
     output
         Where the result goes: a .json file.
     split

@@ -15,7 +15,9 @@ from weft import __version__
 
 COMMANDS = {
     "synth": ("weft.cli.synth:synth", "Write student-consistent traces for prompts."),
+    "verify": ("weft.cli.verify:verify", "Say which traces are right, and keep those."),
     "doctor": ("weft.cli.doctor:doctor", "Ask engines what they can do, before you rely on them."),
+    "eval": ("weft.cli.eval:evaluate", "Say how good a model is: accuracy, pass@k, how it compares."),
     "boundary": (
         "weft.cli.boundary:app",
         "Where the pen changes hands: annotate, train and measure predictors.",
@@ -24,9 +26,14 @@ COMMANDS = {
         "weft.cli.gap:app",
         "How far data are from a student, and whether ranking well means generating well.",
     ),
+    "sft": ("weft.cli.sft:sft", "Fine-tune a model on traces, or on one author's tokens of them."),
+    "pairs": ("weft.cli.pairs:app", "Make preference pairs: from samples, data, or what was thrown away."),
     "align": ("weft.cli.align:align", "Train on preference pairs, cut to what decides them."),
     "show": ("weft.cli.show:show", "Print traces, each author in its own colour."),
     "report": ("weft.cli.report:report", "Make one HTML file of traces and figures, to read and to show."),
+    "card": ("weft.cli.card:card", "Print the card of data or of a model, or publish them with it."),
+    "run": ("weft.cli.run:run", "Run a recipe: from prompts to a measured, better model."),
+    "init": ("weft.cli.init:init", "Write a recipe to start from."),
     "demo": ("weft.cli.demo:demo", "Run the whole job on the embedded micro world."),
     "micro": ("weft.cli.micro:app", "The embedded micro world: prompts for it, and what its models score."),
 }

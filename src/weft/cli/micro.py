@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from weft.errors import UserError
-from weft.micro import make_prompts
+from weft.micro.world import prompt_lines
 from weft.store.files import replace_file, writing
 
 app = App(name="micro", help="The embedded micro world: prompts for it, and what its models score.")
@@ -74,9 +71,3 @@ def card() -> None:
         raise UserError("there is no card", where=str(page), remedy="install Weft again") from error
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def prompt_lines(n: int, seed: int, split: Splits | None) -> Iterator[str]:
-    """The prompts as lines of JSON, line feeds included."""
-    for prompt in make_prompts(n, seed, split):
-        yield json.dumps(asdict(prompt), ensure_ascii=False) + "\n"

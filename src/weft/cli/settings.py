@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from weft.errors import UserError
+from weft.refusals import refusals
 from weft.synthesis.settings import SynthesisSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -147,33 +147,8 @@ def _refusal(
     flags = [_flag(item["loc"], given, names) for item in error.errors()]
     files = [str(config)] if config and not all(flags) else []
     where = files + ["the command line"] * (any(flags) or not files)
-    return UserError(_said(error, flags, model), where=" and ".join(where))
-
-
-def _said(error: ValidationError, flags: Sequence[str | None], root: type[BaseModel]) -> str:
-    """One line for each item, with the nearest known name for an unknown one."""
-    lines = []
-    for item, flag in zip(error.errors(), flags, strict=True):
-        name = ".".join(str(part) for part in item["loc"]) or "settings"
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _known(item["loc"][:-1], root), n=1)
-            lines.append(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            if item["type"] in ("model_type", "dict_type"):
-                engine = "the name of an engine, or " if name in ("student", "teacher") else ""
-                message = f"expected {engine}settings by name, not {item['input']!r}"
-            lines.append(message if name == "settings" else f"{flag or name}: {message}")
-    return "\n  ".join(lines)
-
-
-def _known(path: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
-    model: Any = root
-    for part in path:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(model.model_fields)
+    lines = refusals(error, model, lambda place: _flag(place, given, names))
+    return UserError("\n  ".join(lines), where=" and ".join(where))
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:

@@ -15,10 +15,10 @@ import re
 import shlex
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -29,6 +29,8 @@ from rich.text import Text
 from weft.errors import UserError
 from weft.records import Author, Span, Status, Trace
 from weft.store import read_traces, rejected_path
+from weft.store.lines import read_lines
+from weft.store.traces import TRACES
 
 MARKS = {Author.STUDENT: "‹S›", Author.TEACHER: "‹T›"}
 STYLES = {Author.STUDENT: Style(color="#0079bd"), Author.TEACHER: Style(color="#c65a00")}
@@ -69,24 +71,28 @@ def show(
         raise UserError(f"a limit of {limit} traces", expected="1 or more", where="--limit")
     console = _console(color)
     if id is not None:
-        for trace in _named(traces, id):
-            print_trace(trace, console)
+        for trace, verdict in _named(traces, id):
+            print_trace(trace, console, verdict)
         return
-    rows = read_traces(traces)
+    rows = _rows(traces)
     shown = 0
-    for shown, trace in enumerate(islice(rows, limit), 1):  # noqa: B007 - the count is read below
-        print_trace(trace, console)
+    for shown, (trace, verdict) in enumerate(islice(rows, limit), 1):  # noqa: B007 - the count is read below
+        print_trace(trace, console, verdict)
     if not shown:
         sys.stdout.write(f"no traces in {traces}\n")
     elif any(True for _ in islice(rows, 1)):
         sys.stdout.write("… there are more: --limit N shows the first N, an id shows one\n")
 
 
-def print_trace(trace: Trace, console: Console | None = None) -> None:
-    """One trace on stdout: header, prompt, thinking, response."""
+def print_trace(trace: Trace, console: Console | None = None, verdict: str = "") -> None:
+    """One trace on stdout: header, prompt, thinking, response.
+
+    Args:
+        verdict: what `weft verify` found, in words.
+    """
     console = console or _console(None)
     with console.capture() as capture:
-        render_trace(trace, console, wrap=sys.stdout.isatty())
+        render_trace(trace, console, wrap=sys.stdout.isatty(), verdict=verdict)
     sys.stdout.write(capture.get() + "\n")
     sys.stdout.flush()
 
@@ -107,7 +113,24 @@ def _on_one_line(text: str) -> str:
     return visible(text).replace("\n", "<U+000A>")
 
 
-def _named(path: Path, wanted: str) -> Iterator[Trace]:
+def _rows(path: Path) -> Iterator[tuple[Trace, str]]:
+    """The traces of a file, each with what `weft verify` found of it; ``""`` where it was not asked."""
+    for where, row in read_lines(path, TRACES.expected()):
+        yield TRACES.read(row, where), _verdict(row)
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if "mark" not in row:
+        return ""
+    said = [str(row[name]) for name in ("verdict", "verdict_reason", "verdict_said") if row.get(name)]
+    if row.get("duplicate_of"):
+        said.append(f"nearly the same as {row['duplicate_of']}")
+    if row.get("contaminated_by"):
+        said.append(f"holds words of {row['contaminated_by']}")
+    return ": ".join(said) + (f" ({row['verifier']})" if row.get("verifier") else "")
+
+
+def _named(path: Path, wanted: str) -> Iterator[tuple[Trace, str]]:
     """The trace of this id, or the samples of the prompt of this id.
 
     Raises:
@@ -115,10 +138,10 @@ def _named(path: Path, wanted: str) -> Iterator[Trace]:
     """
     ids: list[str] = []
     found = False
-    for trace in read_traces(path):
+    for trace, verdict in _rows(path):
         if wanted in (trace.id, trace.prompt.id):
             found = True
-            yield trace
+            yield trace, verdict
             if wanted == trace.id:
                 return
         elif len(ids) < _IDS_COMPARED:
@@ -138,7 +161,7 @@ def _named(path: Path, wanted: str) -> Iterator[Trace]:
     )
 
 
-def render_trace(trace: Trace, console: Console, *, wrap: bool) -> None:
+def render_trace(trace: Trace, console: Console, *, wrap: bool, verdict: str = "") -> None:
     """One trace on any console: header, prompt, thinking, response; ``wrap`` long lines at its width."""
     made, tokens = trace.provenance, trace.usage.tokens
     header = Text(_on_one_line(trace.id), style="bold")
@@ -157,6 +180,8 @@ def render_trace(trace: Trace, console: Console, *, wrap: bool) -> None:
     if trace.status is not Status.COMPLETE:
         reason = visible(trace.reason or "not given").replace("\n", "\n        ")
         console.print(Text(f"reason  {reason}"), soft_wrap=True)
+    if verdict:
+        console.print(Text(f"verdict  {_on_one_line(verdict)}"), soft_wrap=True)
     for message in trace.prompt.messages:
         role = "" if message.role == "user" else f", {_on_one_line(message.role)}"
         _section(console, f"prompt{role}", Text(visible(message.content)), wrap)

@@ -45,6 +45,7 @@ def synth(
     answer_by: Annotated[Literal["student", "teacher"] | None, Parameter(group=STRATEGY)] = None,
     score_samples: Annotated[int | None, Parameter(group=STRATEGY)] = None,
     step: Annotated[str | None, Parameter(group=STRATEGY)] = None,
+    keep_proposals: Annotated[bool, Parameter(group=STRATEGY, negative="")] = False,
     student_boundary: Annotated[str | None, Parameter(group=STRATEGY)] = None,
     teacher_boundary: Annotated[str | None, Parameter(group=STRATEGY)] = None,
     student_boundary_threshold: Annotated[float | None, Parameter(group=STRATEGY)] = None,
@@ -89,6 +90,9 @@ def synth(
     split: Annotated[str, Parameter(group=RUN)] = "train",
     limit: Annotated[int | None, Parameter(group=RUN)] = None,
     prompt_column: Annotated[str, Parameter(group=RUN)] = "prompt",
+    push_to_hub: Annotated[str | None, Parameter(group=RUN)] = None,
+    license: Annotated[str | None, Parameter(group=RUN)] = None,
+    public: Annotated[bool, Parameter(group=RUN, negative="")] = False,
     overwrite: Annotated[bool, Parameter(group=RUN, negative="")] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], group=RUN, negative="")] = False,
 ) -> int:
@@ -124,6 +128,8 @@ def synth(
         Student responses from which teacher-score chooses [5].
     step
         Tokens per request while both write: a number, or auto [auto].
+    keep_proposals
+        Keep what hand-overs throw away, which `weft pairs weave` needs; auto is then 20 tokens.
     student_boundary
         Where the student's proposals are cut: a classifier's folder or hub id, lexicon,
         lexicon:FILE, agree, agree:M, micro:student, micro:teacher, oracle (micro world).
@@ -187,6 +193,12 @@ def synth(
         Take only the first rows.
     prompt_column
         Column that holds the prompt.
+    push_to_hub
+        Repository of the hub, OWNER/NAME, to which the output goes when it is done; private.
+    license
+        Of what is published, for its card: apache-2.0, cc-by-4.0, ...
+    public
+        Everybody may see the repository.
     overwrite
         Remove what the output held before.
     quiet
@@ -195,14 +207,17 @@ def synth(
     from weft.cli.progress import display
     from weft.cli.settings import json_object, read_settings
     from weft.prompts import open_prompts
+    from weft.publishing import destination
     from weft.synthesis import synthesize
 
+    goal = destination(push_to_hub, license, public)
     given = {
         "strategy": strategy,
         "samples": samples,
         "answer_by": answer_by,
         "score_samples": score_samples,
         "step": step,
+        "keep_proposals": keep_proposals or None,
         "seed": seed,
         "concurrency": concurrency,
         "error_rate": error_rate,
@@ -258,4 +273,7 @@ def synth(
     settings = read_settings(config, given)
     source = open_prompts(prompts, split=split, limit=limit, prompt_column=prompt_column)
     with display(source.count * settings.samples, output, quiet=quiet) as progress:
-        return 0 if synthesize(settings, source, output, overwrite=overwrite, observer=progress) else 1
+        done = synthesize(settings, source, output, overwrite=overwrite, observer=progress)
+    if goal is not None:
+        goal.publish_data(output) if done else goal.skipped()
+    return 0 if done else 1

@@ -8,9 +8,10 @@ destroy.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
 from typing import Literal, get_args
 
@@ -47,6 +48,12 @@ def make_prompts(n: int, seed: int, split: Split | None = None) -> Iterator[Micr
     streams = [_stream(one, seed) for one in chosen]
     for index in range(n):
         yield next(streams[index % len(streams)])
+
+
+def prompt_lines(n: int, seed: int, split: Split | None) -> Iterator[str]:
+    """The same as lines of JSON, line feeds included, as every command reads them."""
+    for prompt in make_prompts(n, seed, split):
+        yield json.dumps(asdict(prompt), ensure_ascii=False) + "\n"
 
 
 def is_correct(final_answer_text: str, answer: str) -> bool:

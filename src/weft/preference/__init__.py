@@ -27,8 +27,7 @@ What `weft align` adds::
     preparing.py    checked, tokenised once, looked through
     preview.py      what a policy does to them, before anything is trained
     arguments.py    the settings in TRL's terms
-    folder.py       the output: whether a run may go on, and from where
-    align.py        the run
+    align.py        the run, on top of :mod:`weft.training`
     card.py         the model's card
 
 Importing this package loads neither torch nor TRL; using a name from it does.

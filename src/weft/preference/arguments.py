@@ -1,24 +1,15 @@
-"""The settings of a run in TRL's terms: its config, how weights are loaded, LoRA."""
+"""The settings of an alignment run in TRL's terms."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from trl import DPOConfig
 
-from weft.engines.language import first_line
-from weft.errors import UserError
-from weft.preference.folder import CHECKPOINTS
 from weft.preference.recipe import AlignSettings
 from weft.preference.simpo import SimPOConfig
+from weft.training.arguments import made
 
 
 def arguments(settings: AlignSettings, output: Path) -> DPOConfig:
@@ -27,121 +18,12 @@ def arguments(settings: AlignSettings, output: Path) -> DPOConfig:
     Raises:
         UserError: TRL has no such field, or refuses a value.
     """
-    kind = SimPOConfig if settings.simpo else DPOConfig
-    known = {field.name for field in fields(kind) if field.init}
-    if unknown := sorted(set(settings.trl) - known):
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        raise UserError(
-            f"TRL's {kind.__name__} has no field {unknown[0]}",
-            where="trl",
-            remedy=f"did you mean {near[0]}?" if near else "leave it out",
-        )
-    _check_types(kind, settings.trl)
-    on_gpu = torch.cuda.is_available() and not settings.trl.get("use_cpu", False)
-    same = (
-        *("beta", "label_smoothing", "precompute_ref_log_probs", "learning_rate", "num_train_epochs"),
-        *("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"),
-        *("max_steps", "max_length", "lr_scheduler_type", "weight_decay", "max_grad_norm"),
-        *("gradient_checkpointing", "seed", "logging_steps", "save_steps", "save_total_limit", "run_name"),
-    )
-    values: dict[str, Any] = {name: getattr(settings, name) for name in same}
-    values |= {
-        "output_dir": str(output / CHECKPOINTS),
+    own: dict[str, Any] = {
         "loss_type": list(settings.loss_type),
         "loss_weights": None if settings.loss_weights is None else list(settings.loss_weights),
-        "warmup_steps": settings.warmup_ratio,
-        "bf16": on_gpu and torch.cuda.is_bf16_supported() if settings.bf16 is None else settings.bf16,
-        "use_cpu": not on_gpu,
-        "dataloader_pin_memory": on_gpu,
-        "eval_strategy": "no" if settings.eval_steps is None else "steps",
-        "eval_steps": settings.eval_steps,
-        "save_strategy": "steps",
-        "logging_first_step": True,
-        "disable_tqdm": True,
-        "report_to": list(settings.report_to),
-        "model_init_kwargs": _loading(settings, on_gpu) | (settings.trl.get("model_init_kwargs") or {}),
     }
-    if settings.optim is not None:
-        values["optim"] = settings.optim
     if settings.gamma_beta_ratio is not None:
-        values["gamma_beta_ratio"] = settings.gamma_beta_ratio
-    others = {name: value for name, value in settings.trl.items() if name != "model_init_kwargs"}
-    try:
-        return kind(**{**values, **others})
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        # Whatever TRL and transformers raise here, they raise of a value.
-        raise UserError(first_line(error), where="TRL's settings") from error
-
-
-EXCEPT: dict[str, Any] = {
-    # Defaults of ours are merged with it, so TRL's other way of giving it, JSON in a text, will not do.
-    "model_init_kwargs": dict[str, Any] | None,
-    # Transformers' own hint does not know of `true`, which is how its help says to give it.
-    "fsdp": bool | str | list[str] | None,
-    # An object, which neither JSON nor YAML can write.
-    "parallelism_config": NoneType,
-}
-"""Types of fields whose hints are not what may be given."""
-WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", NoneType: "null"}
-
-
-def _check_types(kind: type[DPOConfig], given: Mapping[str, Any]) -> None:
-    """Whether the values are of the types that TRL says its fields have: it checks none itself.
-
-    Raises:
-        UserError: one is not.
-    """
-    hints = get_type_hints(kind) | EXCEPT
-    for name, value in given.items():
-        adapter: TypeAdapter[Any] = TypeAdapter(hints[name], config=ConfigDict(arbitrary_types_allowed=True))
-        try:
-            # As JSON, in which the name of an enumeration's member is a text.
-            adapter.validate_json(json.dumps(value, default=str), strict=True)
-        except ValidationError:
-            raise UserError(
-                f"{name} is {json.dumps(value, ensure_ascii=False, default=str)}",
-                where="trl",
-                expected=_in_words(hints[name]),
-                remedy="give such a value, or leave it out",
-            ) from None
-
-
-def _in_words(hint: Any) -> str:
-    """A type as JSON and YAML have it."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_in_words(one) for one in inner))
-    if origin is Literal:
-        return " or ".join(json.dumps(one) for one in inner)
-    if hint is list or origin is list:
-        return "a list" + (f" ({_in_words(inner[0])} each)" if inner else "")
-    if hint is dict or origin is dict:
-        return "a mapping"
-    return WORDS.get(hint, "a text" if issubclass(hint, str) else hint.__name__)
-
-
-def lora(settings: AlignSettings) -> Any:
-    """peft's config of the adapter; ``None`` without one."""
-    if not settings.lora_r:
-        return None
-    from peft import LoraConfig
-
-    modules = settings.lora_target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.lora_r,
-        lora_alpha=settings.lora_alpha or 2 * settings.lora_r,
-        lora_dropout=settings.lora_dropout,
-        target_modules="all-linear" if modules in (None, ("all-linear",)) else list(modules or ()),
-    )
-
-
-def _loading(settings: AlignSettings, on_gpu: bool) -> dict[str, Any]:
-    lora = "auto" if settings.lora_r and on_gpu else "float32"
-    found = {
-        "revision": settings.revision,
-        "dtype": settings.dtype or lora,
-        "attn_implementation": settings.attn_implementation,
-        "use_safetensors": True,
-    }
-    return {name: value for name, value in found.items() if value is not None}
+        own["gamma_beta_ratio"] = settings.gamma_beta_ratio
+    same = ("beta", "label_smoothing", "precompute_ref_log_probs", "max_length")
+    kind = SimPOConfig if settings.simpo else DPOConfig
+    return made(kind, settings, output, own, same=same)

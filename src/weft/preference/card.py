@@ -7,20 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from weft import __version__
 from weft.preference import preview
 from weft.preference.recipe import AlignSettings
+from weft.training import card as parts
 
 if TYPE_CHECKING:
     from weft.preference.pairs import Pairs
-
-PACKAGES = ("trl", "transformers", "torch", "peft", "accelerate", "datasets")
 
 POLICIES = {
     "none": "none: whole responses",
@@ -66,53 +60,38 @@ class Card:
     """ISO 8601, UTC."""
 
 
-def versions() -> dict[str, str]:
-    """Installed versions of what decides a run."""
-    found = {"weft": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def card_text(card: Card) -> str:
     """The card in Markdown."""
-    return "\n\n".join([_head(card), _method(card), _data(card), _figures(card), _settings(card)]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                _head(card),
+                _method(card),
+                _data(card),
+                _figures(card),
+                parts.recipe(card.settings, card.created),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _head(card: Card) -> str:
     settings = card.settings
-    adapter = bool(settings.lora_r) and not settings.merge_adapter
-    kind = "simpo" if settings.simpo else "dpo"
-    head: dict[str, object] = {
-        "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["weft", "trl", kind, f"prefix:{settings.prefix}"],
-    }
-    local = settings.model.startswith((".", "/", "~")) or Path(settings.model).exists()
-    if settings.model.count("/") == 1 and not local:
-        head["base_model"] = settings.model
-    if card.pairs.from_hub:
-        head["datasets"] = [card.settings.data.partition(":")[0]]
-    front = yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
-    return f"---\n{front}---\n\n# {settings.model.rstrip('/').rpartition('/')[2]}, aligned"
+    tags = ["simpo" if settings.simpo else "dpo", f"prefix:{settings.prefix}"]
+    hub = [settings.data.partition(":")[0]] if card.pairs.from_hub else []
+    return parts.head(settings, tags, hub, "aligned")
 
 
 def _method(card: Card) -> str:
     settings = card.settings
     name = settings.prefix.partition(":")[0].partition("@")[0]
     losses = [LOSSES.get(loss, f"TRL's `{loss}`") for loss in settings.loss_type]
-    how = f"LoRA of rank {settings.lora_r}" if settings.lora_r else "all weights"
-    if settings.merge_adapter:
-        how += ", merged"
     return "\n".join(
         [
             "## Method",
             "",
-            f"- base: `{settings.model}`"
-            + (f", revision `{settings.revision}`" if settings.revision else ""),
+            parts.base(settings),
             f"- loss: {' and '.join(losses)}; beta {settings.beta:g}"
             + (
                 f", gamma / beta {settings.gamma_beta_ratio:g}"
@@ -120,7 +99,7 @@ def _method(card: Card) -> str:
                 else ""
             ),
             f"- prefix policy: `{settings.prefix}`, {POLICIES[name]}",
-            f"- trained: {how}, {int(card.figures.get('step', 0)):,} steps, by `weft align`",
+            parts.how(settings, card.figures, "align"),
         ]
     )
 
@@ -146,36 +125,9 @@ def _data(card: Card) -> str:
 
 
 def _figures(card: Card) -> str:
-    rows = [
-        f"| {label} | {card.figures[name]:.4g} |" for name, label in FIGURES.items() if name in card.figures
-    ]
-    return "\n".join(
-        [
-            "## Figures of the run",
-            "",
-            "| | |",
-            "|---|---|",
-            *rows,
-            "",
-            "Nothing that the model writes was judged: these are rewards of given responses"
-            + ("." if "eval_loss" in card.figures else ", and no pair was held out."),
-        ]
-    )
-
-
-def _settings(card: Card) -> str:
-    given = card.settings.model_dump(mode="json", exclude_defaults=True)
-    said = ", ".join(f"{name} {number}" for name, number in versions().items())
-    return "\n".join(
-        [
-            "## Settings and versions",
-            "",
-            "As a recipe; what is left out has its default.",
-            "",
-            "```yaml",
-            yaml.safe_dump(given, sort_keys=False, allow_unicode=True).rstrip(),
-            "```",
-            "",
-            f"{said}; begun {card.created}.",
-        ]
+    return parts.table(
+        card.figures,
+        FIGURES,
+        "Nothing that the model writes was judged: these are rewards of given responses"
+        + ("." if "eval_loss" in card.figures else ", and no pair was held out."),
     )

@@ -8,6 +8,7 @@ cannot be seen; that a prompt stands in a response's column can.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -36,7 +37,7 @@ def first_row(dataset: Any, name: str) -> dict[str, Any]:
     raise UserError("there are no rows", where=f"{name} data", expected="at least one preference pair")
 
 
-def is_tokenised(row: dict[str, Any]) -> bool:
+def is_tokenised(row: Mapping[str, Any]) -> bool:
     """Whether the row holds token ids already."""
     return all(name in row for name in IDS)
 
@@ -192,10 +193,11 @@ def _kind(value: Any, key: str, where: str) -> str:
 
 
 def _has_text(row: dict[str, Any]) -> bool:
-    return all(_text_of(row[f"{side}_ids"] if is_tokenised(row) else row[side]) for side in SIDES)
+    return all(says_something(row[f"{side}_ids"] if is_tokenised(row) else row[side]) for side in SIDES)
 
 
-def _text_of(value: Any) -> bool:
+def says_something(value: Any) -> bool:
+    """Whether a response, as text, ids or messages, says anything."""
     if isinstance(value, str):
         return bool(value.strip())
     if not value or not isinstance(value[-1], dict):

@@ -4,12 +4,15 @@ Invariants
     - Text is tokenised by TRL, so that the trainer sees what it would have made itself; it is not cut here.
       A beginning or end of sequence that stands twice is kept once, whatever the policy: runs with and
       without a cut see the same.
+    - Where the rows name a training template, messages are rendered by it: the model keeps its own.
+    - Rows of token ids are taken as they are, if they are of the model's vocabulary.
     - A row that is dropped is counted; ``weft_row`` is its number in the data that came in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -19,17 +22,19 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import DPOTrainer
 
+from weft.chat.shipped import shipped_template
 from weft.engines.language import loaded
 from weft.engines.opening import model_folder
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
 from weft.preference.applying import ROW, Apply
-from weft.preference.checking import IDS, checked, shortened_prompts
+from weft.preference.checking import IDS, checked, is_tokenised, shortened_prompts
 from weft.preference.ends import one_each
-from weft.preference.pairs import Pairs, open_pairs
+from weft.preference.pairs import TEMPLATE, VOCABULARY, Pairs, open_pairs
 from weft.preference.policies import at_epoch, parse_policy
 from weft.preference.preview import Preview, measured, preview
 from weft.preference.recipe import AlignSettings
+from weft.vocabulary import TokenizerVocabulary
 
 Tell = Callable[[str], None]
 
@@ -48,7 +53,7 @@ class Prepared:
 def read_pairs(settings: AlignSettings) -> Pairs:
     """The settings' pairs; one process reads them first, and the others find its cache."""
     with PartialState().main_process_first():
-        return open_pairs(settings.data, split=settings.split, limit=settings.limit)
+        return open_pairs(settings.data, split=settings.split, limit=settings.limit, ids=True)
 
 
 def read_held_out(settings: AlignSettings) -> Pairs | None:
@@ -57,7 +62,7 @@ def read_held_out(settings: AlignSettings) -> Pairs | None:
         return None
     name, split = settings.evaluation
     with PartialState().main_process_first():
-        return open_pairs(name, split=split)
+        return open_pairs(name, split=split, ids=True)
 
 
 def held_out_rows(settings: AlignSettings, pairs: Pairs, tokenizer: Any, tell: Tell) -> Dataset:
@@ -149,14 +154,19 @@ def tokenised(
         name: of the data, for lines.
 
     Raises:
-        UserError: the tokenizer has no end of sequence, or no template for messages.
+        UserError: the tokenizer has no end of sequence, or no template for messages; or ids are not its own.
     """
+    if is_tokenised(rows[0]):
+        return _fitting(rows, tokenizer, max_length, where, name)
     if tokenizer.eos_token is None:
         raise UserError(
             "the tokenizer has no end-of-sequence token",
             where=where,
             remedy="set eos_token in its tokenizer_config.json",
         )
+    if rows[0].get(TEMPLATE):
+        tokenizer = copy(tokenizer)
+        tokenizer.chat_template = shipped_template(rows[0][TEMPLATE])
     if isinstance(rows[0]["chosen"], list) and tokenizer.chat_template is None:
         raise UserError(
             "the pairs are messages, and the tokenizer has no chat template",
@@ -172,3 +182,32 @@ def tokenised(
     for line in filter(None, (differs, doubled)):
         tell(line)
     return found.select_columns([*IDS, ROW])
+
+
+def _fitting(rows: Dataset, tokenizer: Any, max_length: int | None, where: str, name: str) -> Dataset:
+    """Rows of token ids without those whose prompt fills ``max_length``.
+
+    Raises:
+        UserError: they are of another vocabulary.
+    """
+    vocabulary = TokenizerVocabulary(tokenizer, where=where)
+    said = rows[0][VOCABULARY]
+    most = max(max(row[key], default=0) for row in rows.select_columns([*IDS]) for key in IDS)
+    if (said and not vocabulary.fingerprint.startswith(said)) or most >= vocabulary.size:
+        raise UserError(
+            f"the {name} data are token ids of another vocabulary",
+            where=where,
+            expected=f"ids below {vocabulary.size}, of the model's own tokenizer",
+            remedy="train the model whose tokens they are: of `weft pairs weave` the student",
+        )
+    if max_length is not None:
+        rows = rows.filter(_Fits(max_length))
+    return rows.select_columns([*IDS, ROW])
+
+
+@dataclass(frozen=True)
+class _Fits:
+    max_length: int
+
+    def __call__(self, row: dict[str, Any]) -> bool:
+        return len(row["prompt_ids"]) < self.max_length

@@ -38,6 +38,7 @@ from weft.preference.metrics import Rewards, Tally, bad_pairs, by_prefix, drift,
 from weft.preference.policies import Judge, PrefixPolicy, Weighing, Whole, parse_policy, redraws
 from weft.preference.rows import COLUMNS, Plan, prepare, stamped
 from weft.preference.settings import check_settings
+from weft.training.ending import EndsOnce
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Step:
     reference: Tensor | None = None
 
 
-class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
+class PrefixDPOTrainer(EndsOnce, DPOTrainer):  # type: ignore[misc]
     """TRL's `DPOTrainer` with a prefix policy.
 
     Takes every argument of its parent, in the same order, and besides:
@@ -226,13 +227,6 @@ class PrefixDPOTrainer(DPOTrainer):  # type: ignore[misc]
         self._likelihood = sum(weight for name, weight in terms if name == "sft")
         self.loss_types = [name for name, _ in terms if name != "sft"]
         self.loss_weights = [weight for name, weight in terms if name != "sft"]
-
-    def _run_epoch(self, *args: Any, **named: Any) -> None:
-        """Transformers', but for a run that was resumed at its last step: that would take one more."""
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **named)
 
     # --- a step ---------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ class Answered:
     answer: str | None = None
     """The right answer, where the prompt brings one."""
     thinking: str = ""
+    extra: str = "{}"
+    """All other columns of the prompt's row as one JSON object: :attr:`weft.records.Prompt.extra`."""
 
 
 class Quality(Protocol):

@@ -5,8 +5,10 @@
     answer          the response's final answer against the prompt's: weft.quality.answer says what counts
     reward:MODEL    a reward model: hub id or folder of a sequence classifier with one label
     judge:ENGINE    any engine (see weft.engines.opening), asked for a grade from 1 to 10
+    VERIFIER        math, exact, code, ...: 1 for right, 0 for wrong (see weft.verify.opening)
 
-Nothing of torch or transformers is imported before a model is opened.
+``judge:ENGINE`` is a verifier's name, too: here it grades. Nothing of torch or transformers is imported
+before a model is opened.
 """
 
 from __future__ import annotations
@@ -17,12 +19,19 @@ from collections.abc import Callable
 from weft.engines.settings import ServerSettings
 from weft.errors import UserError
 from weft.quality.base import Quality
+from weft.verify.opening import KINDS as VERIFIERS
+from weft.verify.opening import may_be_verifier
 
-KINDS = "answer, reward:MODEL, judge:ENGINE"
+_OWN = "answer, reward:MODEL, judge:ENGINE"
+KINDS = f"{_OWN}, or a verifier: {VERIFIERS}"
 
 
 def may_be_quality(name: str) -> bool:
     """Whether a quality may have this name; models and engines are not looked for."""
+    return _is_own(name) or may_be_verifier(name)
+
+
+def _is_own(name: str) -> bool:
     kind, colon, rest = name.partition(":")
     return name == "answer" or (kind in ("reward", "judge") and bool(colon) and bool(rest.strip()))
 
@@ -33,6 +42,10 @@ async def open_quality(
     date: datetime.date,
     servers: ServerSettings | None = None,
     concurrency: int = 32,
+    workers: int | None = None,
+    seconds: float | None = None,
+    memory_bytes: int | None = None,
+    unsandboxed: bool = False,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Quality:
     """Open a quality by name.
@@ -40,7 +53,9 @@ async def open_quality(
     Args:
         date: what templates print as today.
         servers: how long a judge engine's server is waited for.
-        concurrency: texts that a judge engine grades at a time.
+        concurrency: texts that a judge engine is asked about at a time.
+        workers, seconds, memory_bytes, unsandboxed: of verifiers, see
+            :func:`weft.verify.opening.open_verifier`.
         tell: is told what a person who waits wants to know.
 
     Raises:
@@ -51,6 +66,23 @@ async def open_quality(
             f"no quality is called {name!r}",
             expected=KINDS,
             remedy="choose one of them, as reward:owner/model or judge:MODEL@http://host/v1",
+        )
+    if not _is_own(name):
+        from weft.verify.as_quality import as_quality
+        from weft.verify.opening import open_verifier
+
+        return as_quality(
+            await open_verifier(
+                name,
+                workers=workers,
+                seconds=seconds,
+                memory_bytes=memory_bytes,
+                unsandboxed=unsandboxed,
+                date=date,
+                servers=servers,
+                concurrency=concurrency,
+                tell=tell,
+            )
         )
     kind, _, rest = name.partition(":")
     if kind == "answer":

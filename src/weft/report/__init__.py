@@ -18,6 +18,8 @@
     naming.py      short names of policies
     generating.py  its second half
     boundaries.py  the section of `weft boundary eval`
+    evaluating.py  the section of `weft eval`
+    tabled.py      the section of a recipe's table
     made.py        what made it all
     assembly.py    the page of it all
     writing.py     from paths to the file

@@ -14,7 +14,7 @@ import hashlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files as resources
 from typing import Any
@@ -23,19 +23,23 @@ import jinja2
 from markupsafe import Markup
 
 from weft import __version__
+from weft.evaluation.result import Evaluation
 from weft.gap.distance.result import Advice, StyleGap, Verdict
 from weft.gap.made import Made
 from weft.gap.ranking.result import RewardGap
+from weft.recipes.table import Table as RecipeTable
 from weft.report.blocks import DASH, Section, Table
 from weft.report.boundaries import boundary_section
 from weft.report.catalogue import Catalogue, Entry, Measured
 from weft.report.distance import OWN, WORDS, Keys, distance_section, is_own
+from weft.report.evaluating import evaluation_section
 from weft.report.files import FileKind, Files
 from weft.report.loading import Loaded, in_script
 from weft.report.made import made_section
 from weft.report.outside import shown
 from weft.report.ranking import ranking_section
 from weft.report.sampling import LONG, SHORT
+from weft.report.tabled import table_section
 from weft.report.texts import short
 from weft.store import Manifest
 
@@ -56,6 +60,8 @@ class Results:
     rewards: Mapping[str, RewardGap]
     boundaries: Mapping[str, Mapping[str, Any]]
     manifests: Mapping[str, Manifest]
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    tables: Mapping[str, RecipeTable] = field(default_factory=dict)
 
     def verdicts(self) -> list[tuple[str, str, Verdict]]:
         """For the top of the page: section, source, and its verdict, where there is one."""
@@ -76,6 +82,10 @@ class Results:
 
     def sections(self, keys: Keys) -> list[Section]:
         found: list[Section] = []
+        for at, table in enumerate(self.tables.values()):
+            found.append(table_section(table, _id("table", at)))
+        if self.evaluations:
+            found.append(evaluation_section(self.evaluations, "evaluation"))
         for at, style in enumerate(self.styles.values()):
             found.append(distance_section(style, keys, _id("style-gap", at)))
         for at, reward in enumerate(self.rewards.values()):
@@ -84,6 +94,8 @@ class Results:
             found.append(boundary_section(boundary, name, _id("boundary", at)))
         made: dict[str, Made] = {name: gap.made for name, gap in self.styles.items()}
         made |= {name: gap.made for name, gap in self.rewards.items()}
+        made |= {name: evaluation.made for name, evaluation in self.evaluations.items()}
+        made |= {name: table.made for name, table in self.tables.items()}
         last = made_section(made, self.manifests, "made")
         return [*found, last] if last is not None else found
 

@@ -25,6 +25,8 @@ from weft.store import manifest_path, rejected_path
 
 MANIFEST = ".manifest.json"
 REJECTED = ".rejected.jsonl"
+VERIFIED = ".verified"
+"""What the name of a file of traces with their verdicts ends in, beside the file of the traces."""
 _FIRST_LINE = _LARGEST = 1 << 28
 """Bytes; a file of rows whose first line is longer, and a result that is larger, is none of Weft's."""
 
@@ -37,13 +39,15 @@ class FileKind(StrEnum):
     STYLE_GAP = "style gap"
     REWARD_GAP = "reward gap"
     BOUNDARY = "boundary evaluation"
+    EVALUATION = "evaluation"
+    TABLE = "table"
     MANIFEST = "manifest"
     EMPTY = "nothing"
 
 
 KNOWN = (
     "traces (`weft synth`), readings and results (`weft gap style`, `weft gap reward`), "
-    "`weft boundary eval --json`, manifests"
+    "`weft boundary eval --json`, `weft eval`, tables of `weft run`, manifests"
 )
 
 
@@ -93,7 +97,9 @@ def find_files(paths: Sequence[Path], output: Path | None = None) -> Files:
     for path in paths:
         for file in _files_of(path):
             kind = kind_of(file)
-            if kind is not None:
+            if kind is not None and path.is_dir() and kind is FileKind.TRACES and _again(file):
+                skipped.append(str(file))
+            elif kind is not None:
                 take(file, kind, named=True)
             elif path.is_dir():
                 skipped += [] if output is not None and file.resolve() == output.resolve() else [str(file)]
@@ -113,6 +119,12 @@ def find_files(paths: Sequence[Path], output: Path | None = None) -> Files:
         where = ", ".join(map(str, paths))
         raise UserError("there is nothing in it that Weft knows", where=where, expected=KNOWN)
     return Files(tuple(_labelled(list(found.values()))), tuple(skipped))
+
+
+def _again(path: Path) -> bool:
+    """Whether it holds the traces of a file beside it once more, with their verdicts."""
+    name = source_name(path)
+    return name.endswith(VERIFIED) and _is_there(path.with_name(f"{name.removesuffix(VERIFIED)}.jsonl"))
 
 
 def _is_there(path: Path) -> bool:
@@ -186,6 +198,8 @@ def _of_result(data: Mapping[str, Any]) -> FileKind | None:
     kind = data.get("kind")
     if kind in ("style-gap", "reward-gap"):
         return FileKind.STYLE_GAP if kind == "style-gap" else FileKind.REWARD_GAP
+    if kind in ("evaluation", "table"):
+        return FileKind.EVALUATION if kind == "evaluation" else FileKind.TABLE
     if {"boundary", "boundary_f1", "leaked"} <= data.keys():
         return FileKind.BOUNDARY
     if {"settings", "info", "runs", "created"} <= data.keys():
@@ -199,6 +213,9 @@ def _belonging(file: Found) -> Iterable[Path]:
     if file.kind in (FileKind.TRACES, FileKind.READINGS, FileKind.EMPTY):
         main = path.with_name(source_name(path) + ".jsonl")
         return (main, rejected_path(main), manifest_path(main))
+    if file.kind is FileKind.EVALUATION:
+        mains = [path.with_name(f"{name}.jsonl") for name in _tasks(read_object(path))]
+        return [beside for main in mains for beside in (main, rejected_path(main), manifest_path(main))]
     if file.kind is FileKind.STYLE_GAP:
         readings = read_object(path).get("readings")
         name = Path(readings).name if isinstance(readings, str) else ""
@@ -206,6 +223,13 @@ def _belonging(file: Found) -> Iterable[Path]:
             main = path.with_name(name)
             return (main, rejected_path(main), manifest_path(main))
     return ()
+
+
+def _tasks(data: Mapping[str, Any]) -> Iterable[str]:
+    """Names of an evaluation's tasks, as far as they name files beside it."""
+    tasks = data.get("tasks")
+    names = [task.get("name") for task in tasks if isinstance(task, dict)] if isinstance(tasks, list) else []
+    return [name for name in names if isinstance(name, str) and name and Path(name).name == name]
 
 
 def source_name(path: Path) -> str:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from weft.errors import UserError
+from weft.evaluation.result import Evaluation
 from weft.gap.distance.result import StyleGap
 from weft.gap.ranking.result import RewardGap
+from weft.recipes.table import Table
 from weft.report.assembly import GENERATOR, Page, Results
 from weft.report.catalogue import catalogue
 from weft.report.files import MANIFEST, FileKind, Files, find_files, read_object
@@ -154,12 +156,20 @@ def _read(files: Files) -> Results:
         results_of(FileKind.REWARD_GAP, RewardGap.from_json),
         results_of(FileKind.BOUNDARY, dict),
         manifests,
+        results_of(FileKind.EVALUATION, Evaluation.from_json),
+        results_of(FileKind.TABLE, Table.from_json),
     )
 
 
 def _title(files: Files) -> str:
     """From the names of what was named."""
-    results = (FileKind.STYLE_GAP, FileKind.REWARD_GAP, FileKind.BOUNDARY)
+    results = (
+        FileKind.TABLE,
+        FileKind.EVALUATION,
+        FileKind.STYLE_GAP,
+        FileKind.REWARD_GAP,
+        FileKind.BOUNDARY,
+    )
     said = files.of(FileKind.TRACES) or files.of(*results) or files.found
     names = [file.label or file.path.stem for file in said]
     kept = list(dict.fromkeys(names))

@@ -11,6 +11,7 @@ from weft.records import GREEDY, Author
 from weft.synthesis.ledger import Ledger
 from weft.synthesis.pen import Pen
 from weft.synthesis.rules import Closers
+from weft.synthesis.tags import without_begun
 from weft.vocabulary import spell
 
 
@@ -53,6 +54,5 @@ class OtherModel:
         tag = self._closers.text
         if tag is None:
             return said
-        said = said.partition(tag)[0]
-        begun = max((n for n in range(1, len(tag)) if said.endswith(tag[:n])), default=0)
-        return said[: len(said) - begun]  # the start of the tag, or text that one more token would tell
+        # The end may be the start of the tag, or text that one more token would tell.
+        return without_begun(said.partition(tag)[0], tag)

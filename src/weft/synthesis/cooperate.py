@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 
 from weft.boundary.base import Boundary
 from weft.engines.base import Engine
 from weft.errors import EngineError, TextError, UserError
-from weft.records import Author, Message, PerAuthor, Sampling, Span, Status, Usage
+from weft.records import Author, Message, PerAuthor, Proposal, Sampling, Span, Status, Usage
 from weft.synthesis.companion import asked_session
 from weft.synthesis.ledger import Ledger, Watch
 from weft.synthesis.pace import Pace
@@ -66,6 +66,8 @@ class Draft:
     """Prompt and text in the student's tokens, tags included."""
     student_prompt: int
     """How many of ``student_ids`` are the prompt."""
+    proposals: tuple[Proposal, ...] | None = None
+    """What hand-overs threw away; ``None``: it was not kept."""
 
     @property
     def thinking(self) -> str:
@@ -89,6 +91,7 @@ class Cooperation:
         step: int | None,
         seed: int,
         watch: Watch | None = None,
+        keep_proposals: bool = False,
     ) -> None:
         """Bring the models together.
 
@@ -98,7 +101,9 @@ class Cooperation:
             sampling: for each engine, all fields set.
             step: tokens per request while both write; ``None`` adapts.
             watch: told of all tokens as they are generated.
+            keep_proposals: keep what hand-overs throw away; how far it goes depends on ``step``.
         """
+        self.keeps_proposals = keep_proposals
         self.engines, self._boundaries, self._sampling = engines, boundaries, sampling
         self._limits, self._step, self._seed, self.watch = limits, step, seed, watch
         self._paces = {author: Pace(partial(_request_tokens, engine)) for author, engine in engines.items()}
@@ -310,6 +315,7 @@ class _Writing:
                 counted = passage.tokens()
                 tokens = PerAuthor(tokens.student + counted.student, tokens.teacher + counted.teacher)
         thinking, response = _spans(self._thinking), _spans(self._response)
+        proposals = _proposals(self._thinking) if self._models.keeps_proposals else None
         return Draft(
             ending=self.ending,
             spans=(*thinking, *response),
@@ -317,6 +323,7 @@ class _Writing:
             usage=self._ledger.usage(tokens),
             student_ids=tuple(self._pens[Author.STUDENT].ids) if Author.STUDENT in self._pens else (),
             student_prompt=self._student_prompt,
+            proposals=proposals,
         )
 
 
@@ -325,7 +332,7 @@ def _spans(passage: Passage | None) -> tuple[Span, ...]:
     if passage is None:
         return ()
     text, turns = passage.text, passage.turns
-    first, last = len(text) - len(text.lstrip()), len(text.rstrip())
+    first, last = _bounds(text)
     spans: list[Span] = []
     for index, (start, author) in enumerate(turns):
         end = turns[index + 1][0] if index + 1 < len(turns) else len(text)
@@ -335,6 +342,22 @@ def _spans(passage: Passage | None) -> tuple[Span, ...]:
         elif piece:
             spans.append(Span(author, piece))
     return tuple(spans)
+
+
+def _proposals(passage: Passage | None) -> tuple[Proposal, ...]:
+    """What hand-overs of the passage threw away, by their places in its text without white space at either
+    end; those at a place that is no more in the text are left out."""
+    if passage is None:
+        return ()
+    first, last = _bounds(passage.text)
+    return tuple(
+        replace(each, at=max(0, each.at - first)) for each in passage.proposals if each.at < max(last, first)
+    )
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    """Where a text without white space at either end starts and ends."""
+    return len(text) - len(text.lstrip()), len(text.rstrip())
 
 
 def _request_tokens(engine: Engine) -> float:

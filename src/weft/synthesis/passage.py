@@ -24,6 +24,7 @@ from weft.boundary.base import Boundary, Proposal, Tokens, Verdict
 from weft.engines.base import Completion, CompletionRequest, Finish
 from weft.errors import EngineError
 from weft.records import Author, PerAuthor, Sampling, Status
+from weft.records import Proposal as Discarded
 from weft.synthesis.companion import OtherModel, asked_session
 from weft.synthesis.ledger import Ledger
 from weft.synthesis.limit import Limit
@@ -32,6 +33,7 @@ from weft.synthesis.pace import ALONE_TOKENS, MOST_TOKENS, Pace
 from weft.synthesis.pen import Pen
 from weft.synthesis.rules import STATUS, Closers, Ending, Event, Rules
 from weft.synthesis.seam import breaks
+from weft.synthesis.tags import without_begun
 from weft.vocabulary import Unit, spell
 
 
@@ -86,6 +88,9 @@ class Passage:
         self.text = ""
         self.turns: list[tuple[int, Author]] = [(0, first)]
         """Where each turn starts in the text (characters), and whose it is."""
+        self.proposals: list[Discarded] = []
+        """What hand-overs threw away, at their places in the text. How far each goes depends on how much had
+        been asked for; all else here does not."""
         self._trace, self._pens, self._writer = trace, pens, first
         self._closers, self._boundaries = closers, boundaries
         self._sampling, self._seeds, self._student = sampling, seeds, student
@@ -301,9 +306,9 @@ class Passage:
             return spelling.units, stop
         # The end of the text may be the start of the closing tag: not to be judged yet.
         text = "".join(unit.text for unit in spelling.units)
-        held = max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)
-        self._unfinished |= held > 0
-        units, kept = [], len(text) - held
+        kept = len(without_begun(text, tag))
+        self._unfinished |= kept < len(text)
+        units = []
         for unit in spelling.units:
             kept -= len(unit.text)
             if kept < 0:
@@ -431,9 +436,21 @@ class Passage:
     def _confirm(self) -> None:
         """The next writer begins a word of its own: what the former had proposed beyond is discarded."""
         assert self._hand_over is not None
+        self._remember(self._hand_over)
         self._discard_beyond(self._hand_over)
         self._ledger.hand_overs += 1
         self._hand_over = None
+
+    def _remember(self, hand_over: _HandOver) -> None:
+        """Keep what the former writer had proposed beyond the seam, up to a tag or the start of one."""
+        vocabulary = self._pens[hand_over.author].engine.vocabulary
+        units = spell(hand_over.pending, vocabulary).units
+        text = hand_over.white_space + "".join(unit.text for unit in units)
+        if found := self._rules.tags.find(text, len(text)):
+            text = text[: found[1]]
+        text = without_begun(text, self._closers[hand_over.author].text)
+        if text.strip():
+            self.proposals.append(Discarded(len(self.text), hand_over.author, text))
 
     def _discard_beyond(self, hand_over: _HandOver) -> None:
         """Cut the former writer's pen back to the seam."""

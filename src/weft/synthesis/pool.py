@@ -44,7 +44,15 @@ async def side_by_side(jobs: Iterable[T], do: Callable[[T], Awaitable[None]], co
 class ErrorShare:
     """The share of engine errors among the last jobs."""
 
-    def __init__(self, most: float, concurrency: int, *, name: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        most: float,
+        concurrency: int,
+        *,
+        name: str,
+        tell: Callable[[str], None],
+        of: str = "engine",
+    ) -> None:
         """Begin with none.
 
         Args:
@@ -52,8 +60,9 @@ class ErrorShare:
                 because one failure of an engine may fail all of these at once.
             name: what one job makes, for messages.
             tell: is told of the first error.
+            of: what fails, for messages.
         """
-        self._most, self._name, self._tell = most, name, tell
+        self._most, self._name, self._tell, self._of = most, name, tell, of
         self._failed: deque[bool] = deque(maxlen=max(FEWEST, 2 * concurrency))
         self._told = False
 
@@ -68,11 +77,11 @@ class ErrorShare:
             return
         if not self._told:
             self._told = True
-            self._tell(f"the first engine error, in {id}: {error}")
+            self._tell(f"the first {self._of} error, in {id}: {error}")
         failed, last = sum(self._failed), len(self._failed)
         if last == self._failed.maxlen and failed >= self._most * last:
             raise RunError(
-                f"{failed} of the last {last} {self._name}s failed by engine errors, the last: {error}",
+                f"{failed} of the last {last} {self._name}s failed by {self._of} errors, the last: {error}",
                 expected=f"fewer than {self._most:.0%} (--error-rate)",
-                remedy=f"mend the engine and run the same command again; finished {self._name}s are kept",
+                remedy=f"mend the {self._of} and run the same command again; finished {self._name}s are kept",
             )

@@ -142,4 +142,5 @@ class Synthesis:
             usage=draft.usage,
             provenance=self._provenance,
             template_arguments=self._arguments,
+            proposals=draft.proposals,
         )

@@ -14,6 +14,9 @@ from weft.records import Author, Sampling
 from weft.synthesis.cooperate import Limits
 from weft.synthesis.strategies import Strategy
 
+KEPT_STEP = 20
+"""Tokens per request under ``auto`` where proposals are kept: TESSY's k."""
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +34,14 @@ class SamplingSettings(_Settings):
 
     def record(self) -> Sampling:
         return Sampling(self.temperature, self.top_p, self.top_k, self.min_p)
+
+    def several(self, own: Sampling, texts: int) -> Sampling:
+        """How ``texts`` texts of one beginning are drawn by a model that draws as ``own`` by itself: at
+        temperature 1 where that is greedy, since all would be equal."""
+        given = self.record()
+        if own.temperature == 0 and given.temperature is None and texts > 1:
+            given = Sampling(1.0).over(given)
+        return given.over(own)
 
 
 class LimitSettings(_Settings):
@@ -81,6 +92,8 @@ class SynthesisSettings(_Settings):
     """Student responses from which ``teacher-score`` chooses."""
     step: int | Literal["auto"] = "auto"
     """Tokens per request while both write."""
+    keep_proposals: bool = False
+    """Keep what hand-overs throw away; only ``tessy`` has any. How far it goes depends on :attr:`step`."""
     boundary: BoundarySettings = BoundarySettings()
     sampling: SamplingSettings = SamplingSettings()
     student_sampling: SamplingSettings = SamplingSettings()
@@ -112,7 +125,19 @@ class SynthesisSettings(_Settings):
             raise ValueError(
                 f"{self.strategy} needs a teacher; name one by --teacher, or choose student-only"
             )
+        if self.keep_proposals and self.strategy is not Strategy.TESSY:
+            raise ValueError(
+                f"keep_proposals: under {self.strategy} no proposal is cut; leave it out, or choose tessy"
+            )
         return self
+
+    @property
+    def fixed_step(self) -> int | None:
+        """Tokens per request while both write; ``None`` adapts to the turns of all traces. Proposals that are
+        kept may not depend on what runs beside them, so then it never adapts."""
+        if self.step == "auto":
+            return KEPT_STEP if self.keep_proposals else None
+        return self.step
 
     @property
     def engines(self) -> dict[Author, EngineSettings]:
@@ -150,4 +175,6 @@ class SynthesisSettings(_Settings):
             settings.pop("answer_by")
         if self.strategy is not Strategy.TEACHER_SCORE:
             settings.pop("score_samples")
+        if self.keep_proposals:
+            settings["proposals"] = {"step": self.fixed_step}
         return settings

@@ -104,9 +104,10 @@ async def write_traces(
             boundaries=boundaries,
             sampling=sampling,
             limits=settings.limits.record(),
-            step=None if settings.step == "auto" else settings.step,
+            step=settings.fixed_step,
             seed=settings.seed,
             watch=observer.generated,
+            keep_proposals=settings.keep_proposals,
         )
         student = engines[Author.STUDENT]
         # A template whose rows would lose their thinking is found out before anything is written.

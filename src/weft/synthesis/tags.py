@@ -23,3 +23,11 @@ class TagFinder:
             return None
         match = self._pattern.search(text, max(0, len(text) - new - self._longest + 1))
         return (match.group(), match.start()) if match else None
+
+
+def without_begun(text: str, tag: str | None) -> str:
+    """``text`` without an end that may be the start of ``tag``."""
+    if tag is None:
+        return text
+    begun = max((n for n in range(1, len(tag)) if text.endswith(tag[:n])), default=0)
+    return text[: len(text) - begun]

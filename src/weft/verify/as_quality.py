@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from weft.errors import EngineError
 from weft.quality.base import Answered, Quality
-from weft.verify.base import Verdict, Verifier
+from weft.verify.base import Reason, Verdict, Verifier
 
 _WORTH: Mapping[Verdict, float | None] = {
     Verdict.CORRECT: 1.0,
@@ -31,9 +32,13 @@ class VerifierQuality:
         """1, 0, or ``None`` of each. ``[n]``
 
         Raises:
+            EngineError: the verifier itself failed at one of them; asked again it may not.
             RunError: the verifier cannot serve at all.
         """
         judgements = await asyncio.gather(*(self._verifier.verify(one) for one in answered))
+        for judgement in judgements:
+            if judgement.reason is Reason.VERIFIER_ERROR:
+                raise EngineError(judgement.said or "it failed", where=f"verifier {self.name}")
         return [_WORTH[judgement.verdict] for judgement in judgements]
 
     def describe(self) -> Mapping[str, object]:

@@ -1,4 +1,4 @@
-"""The seam towards whatever says whether a response is right: a comparison, a computer algebra system, tests.
+"""The seam towards whatever says whether a response is right: a comparison, computer algebra, tests, a judge.
 
 A verifier gives one finished response a verdict. ``wrong`` is said of a response; ``unverifiable`` says that
 nobody knows: the prompt brings no right answer that the verifier can use, or judging came to a limit. It does
@@ -51,6 +51,10 @@ class Reason(StrEnum):
     """More was printed than is read."""
     TOO_LARGE = "too_large"
     """A text is larger than the verifier reads."""
+    DISAGREEMENT = "disagreement"
+    """The judge's verdict changed with the order of what it was shown."""
+    NO_VERDICT = "no_verdict"
+    """The judge's answer cannot be read."""
     VERIFIER_ERROR = "verifier_error"
     """The verifier itself failed at this response."""
 

@@ -135,6 +135,7 @@ class _Writing:
         drawing = None if job.sample is None else self._drawing(job)
         how = None if drawing is None else [asdict(drawing), self._max_tokens, self._seed]
         asked = [pair.prompt_ids, prefix, pair.thinks, messages, pair.answer]
+        asked += [pair.extra] if pair.extra != "{}" else []
         return Judged(
             id=job.id(self._engine.name),
             policy=self._engine.name,
@@ -159,7 +160,9 @@ class _Writing:
                     reason="prompt and prefix leave no room in the policy's context",
                 )
             said = response_of(self._engine, [*job.prefix, *written.ids], thinks=job.pair.thinks)
-            answered = Answered(job.pair.messages, said.response, job.pair.answer, said.thinking)
+            answered = Answered(
+                job.pair.messages, said.response, job.pair.answer, said.thinking, job.pair.extra
+            )
             quality = (await self._quality.judge([answered]))[0]
         except EngineError as error:
             return replace(begun, status=TextStatus.ENGINE_ERROR, reason=str(error))

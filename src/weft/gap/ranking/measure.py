@@ -103,7 +103,8 @@ def reward(
             read where there is one.
         policies: engines, or their names; three or more give a rank correlation.
         reference: what DPO's reward is relative to.
-        quality: ``answer``, ``reward:MODEL`` or ``judge:ENGINE``; ``None``: nothing is written.
+        quality: ``answer``, a verifier's name, ``reward:MODEL`` or ``judge:ENGINE``; ``None``: nothing is
+            written.
         output: the result's file, a ``.json``; its rows stand beside it, and the same call goes on.
         overwrite: remove what the output held before.
         settings: see :class:`weft.gap.ranking.settings.RewardGapSettings`.

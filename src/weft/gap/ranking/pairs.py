@@ -121,6 +121,8 @@ class SpelledPair:
     rejected_ids: tuple[int, ...]
     thinks: bool = False
     """Whether the prompt opens thinking, so that both texts begin inside it."""
+    extra: str = "{}"
+    """All other columns of the prompt, for judges that read them: :attr:`weft.records.Prompt.extra`."""
 
     def ids(self, side: str) -> tuple[int, ...]:
         """The response of ``chosen`` or ``rejected``."""
@@ -296,7 +298,7 @@ def _plain(row: Mapping[str, Any], number: int, where: str) -> PlainPair | LeftO
     text: str | None = None
     messages: tuple[Message, ...]
     if isinstance(row["chosen"], str):
-        prompt, *responses = _texts(row)
+        prompt, *responses = split_texts(row)
         if not prompt.strip():
             return LeftOut.NO_PROMPT
         text, messages = prompt, (Message("user", prompt),)
@@ -309,7 +311,7 @@ def _plain(row: Mapping[str, Any], number: int, where: str) -> PlainPair | LeftO
             return missing
         chosen, rejected = (side for side in sides if isinstance(side, Written))
         try:
-            messages = prompt_from_row({"prompt": _without_gaps(row["prompt"])}, where).messages
+            messages = prompt_from_row({"prompt": without_gaps(row["prompt"])}, where).messages
         except UserError:
             return LeftOut.BAD_PROMPT
     if not all(f"{side.thinking}{side.response}".strip() for side in (chosen, rejected)):
@@ -317,10 +319,10 @@ def _plain(row: Mapping[str, Any], number: int, where: str) -> PlainPair | LeftO
     if chosen == rejected:
         return LeftOut.IDENTICAL
     id = named.id or str(number)
-    return PlainPair(number, id, _prompt_id(messages), messages, text, named.answer, chosen, rejected)
+    return PlainPair(number, id, prompt_digest(messages), messages, text, named.answer, chosen, rejected)
 
 
-def _texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
+def split_texts(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """Prompt and responses; without a prompt, it is what both responses begin with, as for TRL."""
     prompt, chosen, rejected = row.get("prompt"), row["chosen"], row["rejected"]
     if prompt is not None:
@@ -346,14 +348,15 @@ def _said_by(turns: Sequence[Mapping[str, Any]]) -> Written | LeftOut:
     return Written(thinking, content or "") if isinstance(thinking, str) else LeftOut.NOT_TEXT
 
 
-def _without_gaps(messages: Any) -> Any:
+def without_gaps(messages: Any) -> Any:
     """Messages without the keys that a table of other messages gave them."""
     if not isinstance(messages, list):
         return messages
     return [{key: value for key, value in message.items() if value is not None} for message in messages]
 
 
-def _prompt_id(messages: Sequence[Message]) -> str:
+def prompt_digest(messages: Sequence[Message]) -> str:
+    """Equal for equal prompts, whatever they are called."""
     said = json.dumps([[message.role, message.content] for message in messages], ensure_ascii=False)
     return blake2b(said.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 

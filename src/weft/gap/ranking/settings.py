@@ -133,10 +133,7 @@ class RewardGapSettings(BaseModel):
 
     def continuing(self, own: Sampling) -> Sampling:
         """How continuations of a policy that draws as ``own`` by itself are drawn."""
-        given = self.sampling.record()
-        if own.temperature == 0 and given.temperature is None and self.continuations > 1:
-            given = Sampling(1.0).over(given)
-        return given.over(own)
+        return self.sampling.several(own, self.continuations)
 
     def grid(self, own: Sampling) -> tuple[Sampling, ...]:
         """Ways of drawing whose quality is measured; the first is the policy's own. Greedy is one way,

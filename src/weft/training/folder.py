@@ -1,9 +1,9 @@
-"""The folder of one alignment run: what it holds, whether a run may go on in it, and from where.
+"""The folder of one training run: what it holds, whether a run may go on in it, and from where.
 
 ::
 
     OUTPUT/
-      align.manifest.json    settings, data and versions; written before training, finished after it
+      COMMAND.manifest.json  settings, data and versions; written before training, finished after it
       checkpoints/           transformers' checkpoints
       README.md, weights, tokenizer    once it is done
 
@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from weft.store.files import file_digest, replace_file, writing
 from weft.store.manifest import Manifest, Run, differences, manifest_path, read_manifest, utc_now
 
 CHECKPOINTS = "checkpoints"
-_NAME = "align"
 _FINISHED = "finished"
 _HELD_OUT = "held_out"
 ADAPTER = ("adapter_config.json", "adapter_model*")
@@ -56,7 +55,7 @@ class Earlier:
 
     @property
     def held_out(self) -> Mapping[str, Any] | None:
-        """The pairs that the last finished run was evaluated on."""
+        """The data that the last finished run was evaluated on."""
         return self._info.get(_HELD_OUT)
 
     @property
@@ -70,8 +69,11 @@ class Earlier:
         return next((info for info in infos if info.get(_FINISHED)), {})
 
 
-def check_folder(output: Path, *, overwrite: bool) -> Manifest | None:
+def check_folder(output: Path, command: str, *, overwrite: bool) -> Manifest | None:
     """The manifest that is there, if a run may go on; ``None`` for a new folder, or to start again.
+
+    Args:
+        command: whose runs go on here: align or sft.
 
     Raises:
         UserError: the folder holds something else.
@@ -80,15 +82,15 @@ def check_folder(output: Path, *, overwrite: bool) -> Manifest | None:
         return None  # empty folders are what a run leaves that was stopped before its first step
     if not output.is_dir():
         raise UserError("is a file", where=str(output), expected="a folder", remedy="choose another --output")
-    if not manifest_path(output / _NAME).is_file():
+    if not manifest_path(output / command).is_file():
         # --overwrite shall not cost anybody a folder of something else.
         raise UserError(
             "the folder holds something else",
             where=str(output),
-            expected="a new folder, or one of an earlier run of weft align",
+            expected=f"a new folder, or one of an earlier run of weft {command}",
             remedy="choose another --output",
         )
-    return None if overwrite else read_manifest(output / _NAME)
+    return None if overwrite else read_manifest(output / command)
 
 
 def model_facts(model: str) -> Mapping[str, Any]:
@@ -138,7 +140,11 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def begin(
-    output: Path, earlier: Earlier | None, deciding: Mapping[str, Any], info: Mapping[str, Any]
+    output: Path,
+    command: str,
+    earlier: Earlier | None,
+    deciding: Mapping[str, Any],
+    info: Mapping[str, Any],
 ) -> Manifest:
     """Write the manifest of a run that begins; what an earlier, other one left is gone.
 
@@ -151,26 +157,29 @@ def begin(
         if earlier is None and output.exists():
             _empty(output)
         output.mkdir(parents=True, exist_ok=True)
-        _write(output, manifest)
+        _write(output, command, manifest)
     return manifest
 
 
-def check_inputs(output: Path, inputs: Mapping[str, str | None]) -> None:
+def check_inputs(output: Path, inputs: Mapping[str, str | Sequence[str] | None]) -> None:
     """Find out whether a run would replace what it reads.
 
     Args:
-        inputs: what each is, and its name: a path, or a hub id.
+        inputs: what each is, and its name or names: paths, or hub ids.
 
     Raises:
         UserError: one of them lies in ``output``.
     """
     folder = output.resolve()
-    for what, name in inputs.items():
-        path = Path(name or "").resolve()
-        if name and path.exists() and (path == folder or folder in path.parents):
-            raise UserError(
-                f"the {what} {name} lies in the output", where=str(output), remedy="choose another --output"
-            )
+    for what, given in inputs.items():
+        for name in filter(None, [given] if isinstance(given, str) else given or ()):
+            path = Path(name).resolve()
+            if path.exists() and (path == folder or folder in path.parents):
+                raise UserError(
+                    f"the {what} {name} lies in the output",
+                    where=str(output),
+                    remedy="choose another --output",
+                )
 
 
 def asked_more(
@@ -179,7 +188,7 @@ def asked_more(
     """What is asked of a finished run and not in its output; nothing, as a rule.
 
     Args:
-        held_out: facts of the pairs to evaluate on.
+        held_out: facts of the data to evaluate on.
 
     Raises:
         UserError: there is something, and the weights to do it with are gone.
@@ -188,7 +197,7 @@ def asked_more(
     if merge and has_adapter(output):
         found.append("merges its adapter")
     if held_out is not None and held_out != earlier.held_out:
-        found.append("evaluates it on other held-out pairs" if earlier.held_out else "evaluates it")
+        found.append("evaluates it on other held-out data" if earlier.held_out else "evaluates it")
     steps = earlier.figures.get("step")
     if found and earlier.step != steps:
         raise UserError(
@@ -222,21 +231,25 @@ def _empty(output: Path) -> None:
 
 
 def finish(
-    output: Path, manifest: Manifest, figures: Mapping[str, float], held_out: Mapping[str, Any] | None
+    output: Path,
+    command: str,
+    manifest: Manifest,
+    figures: Mapping[str, float],
+    held_out: Mapping[str, Any] | None,
 ) -> None:
     """Note that all is written.
 
     Args:
         figures: one that is no number is written as null.
-        held_out: facts of the pairs that were evaluated on.
+        held_out: facts of the data that were evaluated on.
     """
     numbers = {name: value if math.isfinite(value) else None for name, value in figures.items()}
     info = {_FINISHED: True, "figures": numbers, _HELD_OUT: held_out}
     last = replace(manifest.runs[-1], ended=utc_now(), info=info)
     with writing(output):
-        _write(output, replace(manifest, runs=(*manifest.runs[:-1], last)))
+        _write(output, command, replace(manifest, runs=(*manifest.runs[:-1], last)))
 
 
-def _write(output: Path, manifest: Manifest) -> None:
+def _write(output: Path, command: str, manifest: Manifest) -> None:
     text = json.dumps(asdict(manifest), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    replace_file(manifest_path(output / _NAME), [text.encode()])
+    replace_file(manifest_path(output / command), [text.encode()])
