@@ -2,14 +2,14 @@
 
     python benchmarks/finetuning.py [-n 400] [--seeds 3] [--epochs 9] [--json FILE]
 
-Traces of the micro world are written by cooperation and verified once for each seed. Both trainers get the same
-ones, in the same order, with the same settings, seed by seed in turn: `weft sft` from the file, TRL by its
-columns ``prompt`` and ``completion``, as its documentation says. One thing differs by design: the template
+Traces of the micro world are written by cooperation and verified once for each seed. Both trainers get the
+same ones, in the same order, with the same settings, seed by seed in turn: `weft sft` from the file, TRL by
+its columns ``prompt`` and ``completion``, as its documentation says. One thing differs by design: the template
 writes a line feed behind the end of the turn, which TRL learns and Weft does not. Each model answers new
 questions greedily: of the skill that the traces teach, harder ones, and skills that they never show.
 
-Accuracies are printed for each seed with their 95% intervals over prompts, and as means over seeds. Time is that
-of training, model and rows loaded, as the ratio of the medians.
+Accuracies are printed for each seed with their 95% intervals over prompts, and as means over seeds. Time is
+that of training, model and rows loaded, as the ratio of the medians.
 """
 
 from __future__ import annotations
@@ -63,12 +63,14 @@ def write(path: Path, n: int, split: Any, seed: int) -> Path:
 
 def traces(folder: Path, prompts: Path, seed: int) -> Path:
     """Right traces of both models together, by their ids."""
-    settings = SynthesisSettings(
-        student="micro:student",  # type: ignore[arg-type]
-        teacher="micro:teacher",  # type: ignore[arg-type]
-        sampling={"temperature": 0.7},  # type: ignore[arg-type]
-        limits=LIMITS,  # type: ignore[arg-type]
-        seed=seed,
+    settings = SynthesisSettings.model_validate(
+        {
+            "student": "micro:student",
+            "teacher": "micro:teacher",
+            "sampling": {"temperature": 0.7},
+            "limits": LIMITS,
+            "seed": seed,
+        }
     )
     synthesize(settings, open_prompts(str(prompts)), folder / f"traces-{seed}.jsonl")
     verify(VerifySettings(verifier="math"), [folder / f"traces-{seed}.jsonl"], folder / f"right-{seed}.jsonl")
@@ -84,8 +86,8 @@ def _id(row: Mapping[str, Any]) -> str:
 
 def by_weft(rows: Path, output: Path, seed: int, epochs: int) -> float:
     """Seconds of training."""
-    settings = SftSettings(
-        **{
+    settings = SftSettings.model_validate(
+        {
             **TRAINING,
             "model": "micro:student",
             "data": str(rows),
@@ -132,12 +134,14 @@ def by_trl(rows: Path, output: Path, seed: int, epochs: int) -> float:
 
 def measured(model: Path, folder: Path, tests: Mapping[str, Path]) -> Evaluation:
     """What a model can do."""
-    settings = EvalSettings(
-        model=str(model),  # type: ignore[arg-type]
-        tasks=tuple(f"{name}={path}" for name, path in tests.items()),  # type: ignore[arg-type]
-        verifier=r"regex:\d+(?: \d+)*",
-        sampling={"temperature": 0},  # type: ignore[arg-type]
-        limits=LIMITS,  # type: ignore[arg-type]
+    settings = EvalSettings.model_validate(
+        {
+            "model": str(model),
+            "tasks": [f"{name}={path}" for name, path in tests.items()],
+            "verifier": r"regex:\d+(?: \d+)*",
+            "sampling": {"temperature": 0},
+            "limits": LIMITS,
+        }
     )
     return evaluate(settings, folder)
 
@@ -158,7 +162,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prompts = write(folder / "prompts.jsonl", given.n, "finetune", 1000)
-        tests = {split: write(folder / f"{split}.jsonl", given.tests, split, 2000) for split in SPLITS}
+        tests = {str(split): write(folder / f"{split}.jsonl", given.tests, split, 2000) for split in SPLITS}
         for seed in range(given.seeds):
             rows = traces(folder, prompts, seed)
             order = list(ways) if seed % 2 == 0 else list(reversed(ways))
@@ -176,9 +180,9 @@ def main() -> None:
         "seconds": seconds,
         "time_ratio": medians["weft"] / medians["trl"],
     }
-    for task in tests:
-        means = {name: statistics.mean(accuracy[name, task]) for name in ways}
-        print(f"{task:10} weft {means['weft']:.3f}  trl {means['trl']:.3f}")
+    for test in tests:
+        means = {name: statistics.mean(accuracy[name, test]) for name in ways}
+        print(f"{test:10} weft {means['weft']:.3f}  trl {means['trl']:.3f}")
     print(f"time over TRL's: {result['time_ratio']:.2f}")
     report(result, given.json)
 
