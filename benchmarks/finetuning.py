@@ -4,8 +4,8 @@
 
 Traces of the micro world are written by cooperation and verified once for each seed. Both trainers get the
 same ones, in the same order, with the same settings, seed by seed in turn: `weft sft` from the file, TRL by
-its columns ``prompt`` and ``completion``, as its documentation says. One thing differs by design: the template
-writes a line feed behind the end of the turn, which TRL learns and Weft does not. Each model answers new
+its columns ``prompt`` and ``completion``, as its documentation says. One thing differs by design: templates
+write a line feed behind the end of the turn, which TRL learns and Weft does not. Each model answers new
 questions greedily: of the skill that the traces teach, harder ones, and skills that they never show.
 
 Accuracies are printed for each seed with their 95% intervals over prompts, and as means over seeds. Time is
