@@ -97,8 +97,9 @@ def _chat_backend() -> Tokenizer:
     return byte_level(("<bos>", "<eos>", "<pad>"))
 
 
-def chat_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """A tiny tokenizer that carries TRL's chat template ``name``."""
-    tokenizer = fast(_chat_backend(), bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
+def chat_tokenizer(name: str, *controls: str) -> PreTrainedTokenizerFast:
+    """A tiny tokenizer that carries TRL's chat template ``name``, with more control tokens."""
+    backend = byte_level(("<bos>", "<eos>", "<pad>", *controls)) if controls else _chat_backend()
+    tokenizer = fast(backend, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>")
     tokenizer.chat_template = template_text(name)
     return tokenizer

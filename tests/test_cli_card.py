@@ -56,6 +56,28 @@ def test_it_writes_a_card_and_replaces_none_unasked(
     assert "license: mit" in card.read_text()
 
 
+def test_a_card_never_replaces_what_it_is_a_card_of(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_name = tmp_path / "link.jsonl"
+    other_name.hardlink_to(traces)
+    rejected, manifest = tmp_path / "my traces.rejected.jsonl", tmp_path / "my traces.manifest.json"
+    for own in (traces, other_name, rejected, manifest):
+        before = own.read_bytes()
+        assert run("card", traces, "-o", own, "--overwrite") == 2
+        assert "would replace what it is a card of" in capsys.readouterr().err
+        assert own.read_bytes() == before
+    assert run("card", traces, "-o", tmp_path, "--overwrite") == 2
+    assert "a folder" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_manifests_is_no_model(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("card", tmp_path) == 2
+    assert "there is no model of Weft's" in capsys.readouterr().err
+
+
 def test_it_publishes_and_prints_where(hub: Hub, traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("card", traces, "--push-to-hub", "me/data", "--license", "mit") == 0
     out, err = capsys.readouterr()

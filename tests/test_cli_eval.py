@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from evaluation_world import model, prompts
 from weft.cli.main import main
-from weft.evaluation.result import Evaluation
+from weft.evaluation.figures import task_figures
+from weft.evaluation.result import Cell, Evaluation
+from weft.evaluation.shown import show
+from weft.gap.made import Made
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,7 +81,31 @@ def test_failures_are_exit_code_1(
 ) -> None:
     model(tmp_path / "m.json", faults=[{"match": "is 1 ", "after": 0, "error": "HTTP 500"}])
     assert main([*files, "--verifier", "exact", "-q"]) == 1
-    assert "missing by engine errors" in capsys.readouterr().out
+    assert "left out 1 response" in capsys.readouterr().out
+
+
+def test_a_refused_run_does_not_point_to_the_result_of_another(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*files, "--verifier", "exact", "-q"]) == 0
+    assert "eval.json" in capsys.readouterr().err
+    assert main([*files, "--verifier", "exact", "-q", "--seed", "4"]) == 2
+    refused = capsys.readouterr().err
+    assert "seed: 0 before, 4 now" in refused
+    assert "eval.json" not in refused
+
+
+def test_what_was_not_measured_is_no_zero() -> None:
+    """A way of drawing in which the engine failed at all prompts."""
+    nothing = task_figures("sums", "exact", [], prompts=2, samples=1)
+    cells = (Cell(1.0, 1.0, nothing), Cell(0.0, 1.0, nothing))
+    made = Made("0", "2026-01-01T00:00:00+00:00", (), {}, {})
+    found = Evaluation("m", (nothing,), cells, (), (), (), (), made)
+    file = StringIO()
+    show(found, Console(file=file, width=100))
+    rows = [line for line in file.getvalue().splitlines() if line.startswith("sums")]
+    assert len(rows) == 3
+    assert all(row.count("–") == 3 for row in rows)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -134,3 +135,22 @@ def test_equal_ids_of_other_prompts_are_not_compared() -> None:
     nothing = compared("t", "base", ours[1:], theirs[1:])
     assert nothing.prompts == 0
     assert nothing.difference == NOT_MEASURED
+
+
+def test_a_question_that_is_repeated_narrows_no_interval() -> None:
+    """Each prompt counts, but copies of a question are drawn together."""
+    letters = "rrwwrwwwrw"
+    once = [outcome(f"{at}", 0, letter == "r") for at, letter in enumerate(letters)]
+    copies = [
+        outcome(f"{at}-{copy}", 0, letter == "r", asked=f"{at}?")
+        for at, letter in enumerate(letters)
+        for copy in range(5)
+    ]
+    one = task_figures("t", "exact", once, prompts=10, samples=1).accuracy
+    five = task_figures("t", "exact", copies, prompts=50, samples=1).accuracy
+    assert (five.value, five.low, five.high) == (one.value, one.low, one.high)
+    assert (one.n, five.n) == (10, 50)
+    other = [replace(found, right=not found.right) for found in copies]
+    paired = compared("t", "base", copies, other).difference
+    single = compared("t", "base", once, [replace(found, right=not found.right) for found in once]).difference
+    assert (paired.low, paired.high, paired.n) == (single.low, single.high, 50)

@@ -169,7 +169,9 @@ def test_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.lm_eval[0].value > 0  # without its thinking; the student adds well
     assert found.lm_eval[0].stderr is not None
     assert list((tmp_path / "out" / "lm-eval").glob("results-*.json"))
-    with pytest.raises(RunError, match="lm-evaluation-harness ended with code"):
-        evaluate(
-            settings.model_copy(update={"lm_eval": LmEvalSettings(tasks=("no_such_task",))}), tmp_path / "o"
-        )
+    # A wrong name is found out before anything else is done.
+    task = {"name": "own", "prompts": str(data), "verifier": "math"}
+    wrong = EvalSettings.model_validate({"model": "micro:student", "tasks": task, "lm_eval": "no_such_task"})
+    with pytest.raises(UserError, match="has no task no_such_task"):
+        evaluate(wrong, tmp_path / "o")
+    assert not list((tmp_path / "o").glob("own*"))

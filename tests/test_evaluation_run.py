@@ -56,6 +56,7 @@ def test_what_counts(given: dict[str, Any], tmp_path: Path) -> None:
     assert task.pass_at == {1: task.accuracy}
     assert [line for line in found.said if "broke off" in line]
     assert [line for line in found.said if "6 of 8 prompts" in line]
+    assert [line for line in found.said if line.startswith("sums: 6 prompts are few")]
 
 
 def test_what_stays_on_disk(given: dict[str, Any], tmp_path: Path) -> None:
@@ -184,9 +185,25 @@ def test_engine_errors_are_missing_and_tried_again(given: dict[str, Any], tmp_pa
     found = run(tmp_path / "out", **given)
     assert found.failed == found.tasks[0].failed == 1
     assert found.tasks[0].accuracy.value == pytest.approx(2 / 6)
-    assert found.said[-1].startswith("1 responses or judgements are missing")
+    assert found.said[-1].endswith("left out 1 response or judgement; the same command tries again.")
     broken = [trace.status.value for trace in read_traces(tmp_path / "out" / "sums.rejected.jsonl")]
     assert broken.count("engine_error") == 1
+
+
+def test_what_a_verifier_fails_at_is_tried_again(given: dict[str, Any], tmp_path: Path) -> None:
+    judge = tmp_path / "v.json"
+    script = {"thinks": False, "scripts": [{"response": "Verdict: same"}]}
+    judge.write_text(json.dumps(script))
+    given["verifier"] = f"judge:scripted:{judge}"
+    whole = run(tmp_path / "whole", **given)
+    fault = {"match": "is 1 ", "after": 0, "error": "HTTP 500"}
+    judge.write_text(json.dumps({**script, "faults": [fault]}))
+    found = run(tmp_path / "out", **given)
+    assert (found.failed, found.tasks[0].failed) == (1, 1)
+    assert found.tasks[0].accuracy.n == whole.tasks[0].accuracy.n - 1
+    judge.write_text(json.dumps(script))
+    assert whole.failed == 0
+    assert same(run(tmp_path / "out", **given), whole)
 
 
 def test_engine_errors_that_pass_leave_no_trace(
@@ -274,6 +291,50 @@ def test_an_output_that_is_not_ours_is_kept(given: dict[str, Any], tmp_path: Pat
     assert (tmp_path / "out" / "eval.json").read_text() == '{"mine": 1}'
 
 
+def test_one_run_at_a_time(given: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever its tasks: both would write the result."""
+    other = {**given, "tasks": [f"others={tmp_path / 'p.jsonl'}"]}
+
+    class Second(Silence):
+        said = ""
+
+        def began(self, what: str, total: int) -> None:
+            with pytest.raises(UserError, match="another weft run") as refused:
+                run(tmp_path / "out", **other)
+            self.said = str(refused.value)
+
+    observer = Second()
+    run(tmp_path / "out", **given, observer=observer)
+    assert str(tmp_path / "out") in observer.said
+    assert not list((tmp_path / "out").glob("others*"))
+
+
+def test_a_folder_is_of_one_model(given: dict[str, Any], tmp_path: Path) -> None:
+    """Also where the tasks are others."""
+    run(tmp_path / "out", **given)
+    before = (tmp_path / "out" / "eval.json").read_bytes()
+    other = {"model": model(tmp_path / "b.json", lambda n: n == 1), "tasks": [f"b={tmp_path / 'p.jsonl'}"]}
+    with pytest.raises(UserError, match="evaluation of another model, scripted:"):
+        run(tmp_path / "out", **other)
+    assert (tmp_path / "out" / "eval.json").read_bytes() == before
+    assert not list((tmp_path / "out").glob("b.*"))
+    assert run(tmp_path / "out", **other, overwrite=True).model == other["model"]
+
+
+def test_tasks_that_leave_the_result_are_named(given: dict[str, Any], tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Noting(Silence):
+        def noted(self, text: str) -> None:
+            notes.append(text)
+
+    run(tmp_path / "out", **given)
+    found = run(tmp_path / "out", **{**given, "tasks": [f"b={tmp_path / 'p.jsonl'}"]}, observer=Noting())
+    assert [task.name for task in found.tasks] == ["b"]
+    assert notes == ["the result that was there had other tasks as well, whose responses stay: sums"]
+    assert (tmp_path / "out" / "sums.jsonl").exists()
+
+
 def test_the_prompts_are_not_overwritten(given: dict[str, Any], tmp_path: Path) -> None:
     given["tasks"] = [f"p={tmp_path / 'p.jsonl'}"]
     with pytest.raises(UserError, match="the file of the prompts"):
@@ -316,6 +377,7 @@ def test_a_baseline_of_other_prompts(given: dict[str, Any], tmp_path: Path) -> N
     found = run(tmp_path / "out", **given, baseline=str(tmp_path / "base"))
     assert found.comparisons[0].prompts == 3
     assert any("3 of 7 prompts could be compared" in line for line in found.said)
+    assert "sums: no difference from " + given["model"] + ": each prompt comes out alike." in found.said
 
 
 def test_a_baseline_without_the_task_or_its_rows(given: dict[str, Any], tmp_path: Path) -> None:

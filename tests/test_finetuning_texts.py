@@ -129,6 +129,25 @@ def test_nothing_behind_the_end_of_the_turn_is_learned() -> None:
     assert micro.decode(plain.ids).endswith("\n\n"), "there it is white space that ends a turn"
 
 
+@pytest.mark.parametrize("loss_on", ["all", "student"])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("gemma3", "<end_of_turn>"),
+        ("llama3", "<|eot_id|>"),
+        ("qwen3", "<|im_end|>"),
+        ("lfm2", "<|im_end|>"),
+        ("gptoss", "<|return|>"),
+    ],
+)
+def test_the_end_of_a_turn_need_not_be_the_end_of_sequence(name: str, end: str, loss_on: LossOn) -> None:
+    tokenizer = chat_tokenizer(name, end)
+    found = text_of(trained_trace(tokenizer, THINKING, question(6)).to_row(), tokenizer, loss_on)
+    (control,) = tokenizer.encode(end, add_special_tokens=False)
+    assert control != tokenizer.eos_token_id
+    assert found.ids[-1] == found.labels[-1] == control, "the student ended the turn"
+
+
 @pytest.mark.parametrize("name", USABLE)
 def test_the_authors_share_the_completion_under_every_template(name: str) -> None:
     tokenizer = chat_tokenizer(name)
@@ -301,6 +320,7 @@ def test_a_reading_of_keys_that_are_there_for_a_columns_type(micro: Any) -> None
     ("row", "words"),
     [
         ({"chosen": "a", "rejected": "b", "prompt": "q"}, "preference pair"),
+        ({"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}, "preference pair"),
         ({"question": "q"}, "no text to learn"),
         ({}, "no text to learn"),
         ({"prompt": [ASKED], "completion": []}, "`completion` is no list of messages"),
@@ -366,6 +386,15 @@ def test_a_template_for_another_model_is_refused(micro: Any) -> None:
 def test_thinking_that_a_template_drops_is_no_thinking_that_is_learned(row: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="the chat template drops `"):
         text_of(row, chat_tokenizer("llama3"))
+
+
+def test_thinking_in_the_content_that_a_template_drops_is_refused() -> None:
+    """As DeepSeek's distilled models do it; published data hold thinking so."""
+    row = {"prompt": [ASKED], "completion": [turn("assistant", "<think>\nso 4 .\n</think>\n\nit is 4 .")]}
+    with pytest.raises(UserError, match="drops what stands before </think>"):
+        text_of(row, chat_tokenizer("deepseek_r1_distill"))
+    for name in ("qwen3", "qwen2_5", "llama3"):
+        assert "so 4 ." in chat_tokenizer(name).decode(text_of(row, chat_tokenizer(name)).ids)
 
 
 def test_a_template_that_changes_the_text_hides_its_authors(micro: Any) -> None:

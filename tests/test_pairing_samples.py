@@ -213,6 +213,15 @@ def test_prompts_of_one_name_are_not_one_prompt(tmp_path: Path) -> None:
     assert paired.counts == {"prompts with fewer than two responses to compare": 2}
 
 
+def test_files_that_were_joined_are_refused(tmp_path: Path) -> None:
+    """One response of two with one id would be taken for the other."""
+    both = [marked(response(1, 0, "42"), RIGHT), marked(response(1, 0, "41"), WRONG)]
+    path = write_marked(tmp_path / "v.jsonl", both)
+    with pytest.raises(UserError, match="two traces are called p1#0") as error:
+        from_samples(settings(), [path], tmp_path / "pairs.jsonl")
+    assert error.value.where == f"{rejected_path(path)}:1" and error.value.expected.endswith(f"{path}:1")
+
+
 def test_plain_traces_have_no_verdict(tmp_path: Path) -> None:
     path = Path(write_traces(tmp_path / "t.jsonl", [response(1, 0, "42")]))
     with pytest.raises(UserError, match="has no verdict") as error:

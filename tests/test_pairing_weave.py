@@ -236,6 +236,7 @@ def test_a_run(student: Student, traces: Path, tmp_path: Path) -> None:
         "compared": 3,
         "student_success": fmean([0, 1, 1]),
         "teacher_success": fmean([1, 0, 1]),
+        "unfinished": 0.0,
         "teacher_chosen": 0.5,
         "chosen_tokens": 2.0,
         "rejected_tokens": 1.5,
@@ -320,6 +321,13 @@ def test_no_room(student: Student, traces: Path, tmp_path: Path) -> None:
     assert paired.to_try_again == 0
 
 
+def test_texts_that_a_limit_ended_are_counted(student: Student, traces: Path, tmp_path: Path) -> None:
+    """They are wrong: too few tokens make ties of everything."""
+    paired = weave(settings(max_tokens=1), [traces], tmp_path / "woven.jsonl")
+    assert (paired.pairs, paired.figures["unfinished"]) == (0, 1.0)
+    assert weave(settings(max_tokens=1), [traces], tmp_path / "woven.jsonl") == paired
+
+
 def test_limits_and_draws(student: Student, traces: Path, tmp_path: Path) -> None:
     paired = weave(settings(limit=1), [traces], tmp_path / "one.jsonl")
     assert (paired.pairs, paired.figures["compared"]) == (1, 1)
@@ -360,6 +368,21 @@ def test_other_settings_are_another_output(student: Student, traces: Path, tmp_p
 def test_traces_that_cannot_be_woven(made: list[Trace], said: str, student: Student, tmp_path: Path) -> None:
     path = Path(write_traces(tmp_path / "traces.jsonl", made))
     with pytest.raises(UserError, match=said):
+        weave(settings(), [path], tmp_path / "woven.jsonl")
+    assert not (tmp_path / "woven.jsonl").exists()
+
+
+def test_a_student_that_does_not_think_where_the_traces_do(
+    student: Student, traces: Path, tmp_path: Path
+) -> None:
+    """It would be taught to write thinking as its response."""
+    student(thinks=False)
+    with pytest.raises(UserError, match="the trace p1#0 thinks, and the student's template has no thinking"):
+        weave(settings(), [traces], tmp_path / "woven.jsonl")
+    student()
+    plain = replace(CONTRAST, spans=(*CONTRAST.spans[:3],), thinking_spans=0)
+    path = Path(write_traces(tmp_path / "plain.jsonl", [plain]))
+    with pytest.raises(UserError, match="p1#0 does not think, and the student's template opens thinking"):
         weave(settings(), [path], tmp_path / "woven.jsonl")
     assert not (tmp_path / "woven.jsonl").exists()
 

@@ -215,6 +215,8 @@ def test_messages_are_rendered_by_the_template_that_the_rows_name(tmp_path: Path
     assert tokenizer.chat_template == shipped_template("deepseek_r1_distill.jinja")
     with pytest.raises(UserError, match=r"none\.jinja was not found"):
         chosen("none.jinja")
+    with pytest.raises(UserError, match=r"qwen3_training\.jinja, asks otherwise than the model's own"):
+        chosen("qwen3_training.jinja")
 
 
 def test_rows_of_two_templates_are_refused(tmp_path: Path) -> None:

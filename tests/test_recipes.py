@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from weft.errors import UserError
 from weft.gap.made import Made
 from weft.intervals import NOT_MEASURED, Figure
+from weft.recipes import running
 from weft.recipes.content import digest, stamp
 from weft.recipes.costs import costs
 from weft.recipes.expansion import expand
@@ -26,7 +28,8 @@ from weft.recipes.graph import ordered, with_needs
 from weft.recipes.kinds import HOMES, kind_of
 from weft.recipes.ordering import put_in_order
 from weft.recipes.plan import Plan, read_plan
-from weft.recipes.reading import over, read_recipe
+from weft.recipes.reading import REPLACED, TAKEN, over, read_recipe
+from weft.recipes.record import FILE
 from weft.recipes.state import survey
 from weft.recipes.table import Row, Table, over_seeds
 from weft.recipes.templates import template, templates
@@ -190,6 +193,20 @@ def test_every_combination_comes_once(
         (("seed: [0, 1]", "seed: [0, 0]"), ["two stages would be called sft/tessy/0"]),
         (("  sft:\n", "  replaced:\n"), ["the name of a stage: replaced"]),
         (("  sft:\n", "  a/b:\n"), ["the name of a stage: a/b"]),
+        (("  sft:\n", "  run.json:\n"), ["the name of a stage: run.json"]),
+        (("  sft:\n", "  Stage:\n"), ["the name of a stage: Stage"]),
+        (("each: [data, seed]", "each: [[data]]"), ["no list is called ['data']"]),
+        (("stages:\n", "defaults: []\nstages:\n"), ["defaults: not a mapping: []"]),
+        (("n: 4", "n: 4, n: 5"), ["recipe.yaml:4", "n stands twice"]),
+        (("micro:teacher", "micro:techer"), ["no engine micro:techer", "micro:student or micro:teacher"]),
+        (
+            ('"stage:traces/{data}"', "stage:prompts"),
+            ["sft/tessy/0 (sft)", "data: stage:prompts is a stage of the kind prompts", "synth or verify"],
+        ),
+        (
+            ("  sft:\n", "  t: {run: table, rows: {a: [stage:sft/tessy/*]}}\n  sft:\n"),
+            ["rows: stage:sft/tessy/0 is a stage of the kind sft", "kind eval"],
+        ),
         (("  sft:\n", "  traces:\n"), ["recipe.yaml:12", "traces stands twice"]),
         (("prompts: stage:prompts", "prompts: nothing-here.jsonl"), ["nothing-here.jsonl", "no such file"]),
         (("model: micro:student", "model: ./no/model"), ["./no/model", "no such file"]),
@@ -216,6 +233,27 @@ def test_what_is_wrong_is_named_with_its_place(
 )
 def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
     assert str(tmp_path) in refusal(tmp_path, text)
+
+
+def test_a_merge_that_is_merged_again_says_no_key_twice(tmp_path: Path) -> None:
+    text = """\
+stages:
+  a: {run: prompts, each: {of: {few: &few {n: 1}, more: &more {<<: *few, n: 2}}}}
+  b: {run: prompts, <<: *more}
+"""
+    settings: Any = [stage.settings for stage in plan(tmp_path, text).stages]
+    assert [one.n for one in settings] == [1, 2, 2]
+
+
+def test_no_stage_is_called_as_a_runs_own_files() -> None:
+    assert {running.RUN, running.RECIPE, REPLACED, Path(FILE).stem} == set(TAKEN)
+
+
+def test_settings_that_name_stages_are_settings() -> None:
+    for name in HOMES:
+        kind = kind_of(name)
+        assert kind.takes.keys() <= kind.model.model_fields.keys()
+        assert set().union(*kind.takes.values()) <= set(HOMES)
 
 
 def test_a_file_of_settings_says_which_command_it_is_for(tmp_path: Path) -> None:
@@ -277,6 +315,24 @@ def test_every_recipe_loads_and_says_what_it_costs(path: Path, tmp_path: Path) -
     if "stages:" in path.read_text():
         assert found.recipe.name == path.stem
         assert found.recipe.about
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_recipe_holds_all_weights_in_16_bits(path: Path, tmp_path: Path) -> None:
+    for stage in read_plan(path, tmp_path).stages:
+        settings: Any = stage.settings
+        if stage.kind.name in ("sft", "align"):  # AdamW's updates would be lost in rounding
+            assert settings.lora_r or settings.dtype in (None, "float32"), stage.name
+
+
+def test_a_server_of_a_stages_model_waits_for_it_by_its_tokenizer(tmp_path: Path) -> None:
+    text = BASE + (
+        "  own:\n    run: synth\n    prompts: stage:prompts\n    strategy: student-only\n"
+        "    student: {name: 'tuned@http://127.0.0.1:9', tokenizer: 'stage:sft/tessy/0'}\n"
+    )
+    found = plan(tmp_path, text).stages[-1]
+    assert found.needs == ("prompts", "sft/tessy/0")
+    assert found.decides["student"]["tokenizer"] == "stage:sft/tessy/0"
 
 
 def test_tessys_recipe_has_the_papers_values() -> None:
@@ -464,7 +520,8 @@ def test_a_table_as_json_and_for_people() -> None:
     assert "0.50 (0.40–0.60)" in lines[4] and "–" in lines[4].split("|")[3]
     assert lines[5].startswith("| a\\|b")
     assert len({len(line) for line in lines[2:6]}) == 1
-    assert "250 prompts" in lines[-1]
+    assert "over seeds and prompts; 250 prompts" in lines[-1]
+    assert "over prompts, of one seed alone" in replace(table, rows=table.rows[:1]).to_markdown()
     with pytest.raises(ValueError, match="it is 'other'"):
         Table.from_json({**table.to_json(), "kind": "other"})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from weft.errors import UserError
 from weft.evaluation.result import Evaluation, LmEvalFigure, TaskFigures, WinRate
 from weft.intervals import NOT_MEASURED, Figure
 from weft.recipes.table import Row, Table
+from weft.report.blocks import Plot
 from weft.report.evaluating import called, evaluation_section
 from weft.report.files import FileKind, find_files
 from weft.report.writing import write_report
@@ -71,10 +74,10 @@ def test_a_folder_of_an_evaluation(made: Path, tmp_path: Path) -> None:
     html = page(tmp_path / "r.html", made)
     for title in (
         "Evaluation",
-        "Accuracy: sums",
+        ">sums<",
         "Against the baseline",
         "Win rates",
-        "Decode robustness: sums",
+        "Decode robustness",
     ):
         assert title in html
     assert html.count('<svg class="plot"') == 4
@@ -143,6 +146,53 @@ def test_a_recipes_table_comes_first(tmp_path: Path) -> None:
     for text in ("target", "harder", "tessy", "0.700", "0.600 to 0.800", "seeds"):
         assert text in html
     assert html.count('<svg class="plot"') == 3
+
+
+def test_results_come_before_the_texts_and_all_else(made: Path, tmp_path: Path) -> None:
+    """In the page and in its navigation; and the texts are one step away."""
+    html = page(tmp_path / "r.html", made, write(tmp_path / "table.json", table("What it did")))
+    sections = re.findall(r'<section id="([\w-]+)"', html)
+    assert sections == ["summary", "table", "evaluation", "reader", "made"]
+    links = re.findall(r'<a href="#([\w-]+)">([\w ]+)</a>', html.partition("</nav>")[0].partition("<nav")[2])
+    assert [id for id, _ in links] == sections
+    assert ("table", "Result") in links
+    summary = html.partition('<section id="summary"')[2].partition("</section>")[0]
+    assert '<a href="#reader">Read the texts</a>' in summary
+    assert "<summary>Texts by source</summary>" in summary
+    assert '<h1 id="summary-title">What it did</h1>' in summary
+
+
+def test_texts_alone_are_summed_up_openly(made: Path, tmp_path: Path) -> None:
+    html = page(tmp_path / "r.html", made / "sums.jsonl")
+    assert "<caption>Texts by source</caption>" in html
+    assert "<summary>Texts by source" not in html
+    assert "Read the texts" not in html
+
+
+def test_several_tables_are_told_apart_in_the_navigation(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.json", table(name)) for name in ("one", "two")]
+    html = page(tmp_path / "r.html", *files)
+    assert '<a href="#table">one</a><a href="#table-2">two</a>' in html
+
+
+def test_tasks_share_a_part(tmp_path: Path) -> None:
+    """One plot beside the other."""
+    task = evaluation().tasks[0]
+    section = evaluation_section({"eval.json": evaluation(tasks=(task, replace(task, name="more")))}, "e")
+    titles = {
+        part.title: [block.title for block in part.blocks if isinstance(block, Plot)]
+        for part in section.parts
+    }
+    assert titles == {"Accuracy": [], "Task by task": ["sums", "more"]}
+
+
+def test_a_stage_of_a_recipe_is_no_table(tmp_path: Path) -> None:
+    """Its folder can be named, though the note beside the table has a kind, too."""
+    write(tmp_path / "table.json", table())
+    (tmp_path / "stage.json").write_text(json.dumps({"stage": "t", "kind": "table", "schema": 1}))
+    files = find_files([tmp_path])
+    assert [file.path.name for file in files.of(FileKind.TABLE)] == ["table.json"]
+    assert files.skipped == (str(tmp_path / "stage.json"),)
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

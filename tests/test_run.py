@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from weft.errors import UserError
+from weft.recipes import ordering, record
+from weft.recipes.content import digest
 from weft.recipes.costs import costs
 from weft.recipes.kinds.base import Silence
 from weft.recipes.plan import read_plan
@@ -225,6 +229,71 @@ def test_a_defect_in_one_stage_leaves_its_traceback_and_the_others(
     assert "in broken" in (tmp_path / "out/judged/error.txt").read_text()
 
 
+def test_an_output_that_was_edited_is_said_to_be(tmp_path: Path) -> None:
+    go(tmp_path)
+    path = tmp_path / "out/report/report.html"
+    path.write_text(path.read_text() + "<!-- mine -->")
+    found = survey(read_plan(tmp_path / "recipe.yaml", tmp_path / "out"))
+    because = {name: finding.because for name, finding in found.items() if finding.because}
+    assert because == {"report": ("what it left was changed since",)}
+    screen = Listening()
+    run(read_plan(tmp_path / "recipe.yaml", tmp_path / "out"), screen)
+    assert screen.lines[-1] == "up to date; what it left was changed since"
+
+
+def test_a_folder_that_was_emptied_is_no_output(tmp_path: Path) -> None:
+    text = RECIPE + (
+        "  base: {run: eval, model: micro:student, tasks: ['t=stage:prompts'], verifier: 'regex:x',"
+        " limits: {thinking: 8, response: 8}}\n"
+    )
+    go(tmp_path, text, only=["base"])
+    for path in (tmp_path / "out/base/base").iterdir():
+        path.unlink()
+    assert states(tmp_path, text)["base"] is State.GONE
+    assert became(go(tmp_path, text, only=["base"])) == {"prompts": UP, "base": DONE}
+    assert (tmp_path / "out/base/base/eval.json").is_file()
+
+
+def test_what_cannot_be_set_aside_fails_its_stage_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path)
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if path.name == "own":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(path, target)
+
+    text = RECIPE.replace("response: 24}\n  more", "response: 20}\n  more").replace("seed: 5", "seed: 6")
+    monkeypatch.setattr(Path, "rename", full)
+    outcomes = go(tmp_path, text)
+    assert became(outcomes) == {
+        "prompts": UP,
+        "own": FAILED,
+        "more": UP,
+        "again": DONE,
+        "judged": NOT,
+        "report": DONE,
+    }
+    assert "the disk is full" in outcomes["own"].message
+    monkeypatch.undo()  # and once there is room, the stage is changed as before
+    assert states(tmp_path, text)["own"] is State.CHANGED
+    assert became(go(tmp_path, text))["own"] == DONE
+    assert (tmp_path / "out/replaced/own/1/own.jsonl").is_file()
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, only=["own"])
+
+    def broken(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(record, "stamp", broken)
+    with pytest.raises(UserError, match="cannot be read: Input/output error"):
+        states(tmp_path, RECIPE)
+
+
 class Stops(Silence):
     """A screen at which a person stops the run in one stage."""
 
@@ -252,6 +321,33 @@ def test_an_interrupted_stage_goes_on(tmp_path: Path) -> None:
         "judged": DONE,
         "report": DONE,
     }
+
+
+def test_stopped_while_rows_are_put_in_order_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = RECIPE.replace("n: 3, seed: 1", "n: 9, seed: 1")
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    go(whole, text, only=["own"])
+
+    def stopped(file: BinaryIO, places: Any) -> Iterator[bytes]:
+        yield file.read(10)
+        raise KeyboardInterrupt
+
+    def unordered(path: Path) -> list[str]:
+        return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+    monkeypatch.setattr(ordering, "_lines", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, text, only=["own"])
+    monkeypatch.undo()
+    path, other = tmp_path / "out/own/own.jsonl", whole / "out/own/own.jsonl"
+    assert len(unordered(path)) == len(unordered(other))
+    assert states(tmp_path, text)["own"] is State.RESUME
+    assert became(go(tmp_path, text, only=["own"])) == {"prompts": UP, "own": DONE}
+    assert unordered(path) == unordered(other) == sorted(unordered(path))
+    assert digest(path) == digest(other)
 
 
 def test_a_stage_that_was_stopped_and_then_changed_starts_anew(tmp_path: Path) -> None:
@@ -329,6 +425,7 @@ def test_what_it_costs_by_hand(tmp_path: Path) -> None:
     assert found.stages["own"].tokens == 3 * (96 + 24)
     assert found.stages["own"].requests == 3 * 2
     assert (found.requests, found.tokens, found.steps, found.unknown) == (12, 720, 0, ())
+    assert not found.measured
     run(plan.only(["own"]))
     found = costs(plan, survey(plan))
     assert found.stages["own"].how == "done"
@@ -342,7 +439,9 @@ def test_traces_that_are_there_say_what_the_rest_will_cost(tmp_path: Path) -> No
     text = RECIPE.replace("student-only\n    limits", "student-only\n    samples: 3\n    limits", 1)
     (tmp_path / "recipe.yaml").write_text(text)
     plan = read_plan(tmp_path / "recipe.yaml", tmp_path / "out")
-    estimate = costs(plan, survey(plan)).stages["own"]
+    everything = costs(plan, survey(plan))
+    estimate = everything.stages["own"]
+    assert everything.measured
     assert estimate.expected_tokens == 3 * sum(usage["generated"]["student"] for usage in usages)
     assert estimate.tokens == 9 * 120
 

@@ -18,7 +18,7 @@ from weft.finetuning.settings import SftSettings
 from weft.preference.recipe import AlignSettings
 from weft.training.arguments import made
 from weft.training.cached import cached
-from weft.training.folder import asked_more, begin, check_folder, check_inputs, compare, finish
+from weft.training.folder import asked_more, begin, check_folder, check_inputs, compare, finish, held
 from weft.training.settings import TrainingSettings, deciding
 from weft.training.voice import Voice
 
@@ -69,6 +69,21 @@ def test_each_of_several_inputs_is_looked_at(tmp_path: Path) -> None:
     for given in (str(inside), [str(outside), str(inside)]):
         with pytest.raises(UserError, match=r"the data .*a\.jsonl lies in the output"):
             check_inputs(output, {"data": given})
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with held(output):
+        with pytest.raises(UserError, match="another weft run"), held(output):
+            pass
+        assert check_folder(output, "sft", overwrite=False) is None, "the lock is nobody's file"
+        begin(output, "sft", None, {"seed": 0}, {})
+        with pytest.raises(UserError, match="another weft run"), held(output):
+            pass
+    assert [path.name for path in output.iterdir()] == ["sft.manifest.json"]
+    with pytest.raises(RuntimeError), held(tmp_path / "new"):
+        raise RuntimeError
+    assert not (tmp_path / "new").exists(), "what fails before it begins leaves nothing"
 
 
 def test_one_commands_folder_is_none_of_anothers(tmp_path: Path) -> None:

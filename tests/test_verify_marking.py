@@ -248,6 +248,38 @@ def test_an_id_may_stand_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_file_given_twice_is_named_as_such(tmp_path: Path) -> None:
+    one = write_traces(tmp_path / "one.jsonl", MIXED[:2])
+    with pytest.raises(UserError, match="name each file once"):
+        marked_by(Scripted(), JUDGED, [one, one], tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("change", ["a new row", "a row once more", "half a row", "other rows"])
+def test_what_is_written_into_the_input_meanwhile_is_refused(tmp_path: Path, change: str) -> None:
+    source, output = tmp_path / "traces.jsonl", tmp_path / "out.jsonl"
+    traces = [trace_of(f"{number:04}#0") for number in range(300)]
+    write_traces(source, traces)
+
+    def judge(answered: Answered) -> Judgement:
+        if len(verifier.asked) == 5:
+            new = {"a new row": "new#0", "a row once more": "0001#0", "half a row": "new#0"}.get(change)
+            if new is None:
+                write_traces(source, [trace_of(trace.id, "13") for trace in traces])
+            else:
+                line = trace_of(new).to_line()
+                with source.open("a", encoding="utf-8") as file:
+                    file.write(line[:50] if change == "half a row" else line)
+        return by_text(answered)
+
+    verifier = Scripted(judge)
+    with pytest.raises(UserError, match="changed after it had been checked"):
+        marked_by(verifier, JUDGED.model_copy(update={"concurrency": 1}), [source], output)
+    # What was settled is of the file that was checked, and the same call goes on once that is back.
+    assert set(all_marks(output).values()) == {Mark.KEPT}
+    write_traces(source, traces)
+    assert marked_by(Scripted(), JUDGED, [source], output).kept == len(traces)
+
+
 def test_files_that_hold_no_traces_are_refused(tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     empty = write_traces(tmp_path / "empty.jsonl", [])

@@ -83,6 +83,9 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
     assert refused.value.where == f"{tmp_path / 'traces.jsonl'}:1"
     with pytest.raises(UserError, match="no verifier to check"):
         self_check(VerifySettings(deduplicate=0.5), ["prompts.jsonl"])
+    for limit in (0, -3):
+        with pytest.raises(UserError, match=f"a limit of {limit} rows"):
+            self_check(VerifySettings(verifier="exact"), ["prompts.jsonl"], limit=limit)
 
 
 def prompt_with(**columns: Any) -> Prompt:

@@ -56,10 +56,10 @@ def test_all_data_sets_accept_their_right_answers() -> None:
     asked = [
         (name, prompt)
         for name in sorted(reasoning_gym.factory.DATASETS)
-        if name not in WITHOUT_ANSWERS and name != "composite"
+        if name not in WITHOUT_ANSWERS and name not in ("composite", "game_of_life_halting")
         for prompt in prompts(name)
     ]
-    assert len(asked) >= 200
+    assert len(asked) >= 198
     verdicts = judged([given(prompt, prompt.answer or "") for _, prompt in asked], seconds=60.0)
     assert {name for (name, _), one in zip(asked, verdicts, strict=True) if one.reason} == set()
 
@@ -93,6 +93,20 @@ def test_verdicts() -> None:
         Reason.NO_RESPONSE,
         Reason.TOO_LARGE,
     ]
+
+
+def test_where_a_scorer_accepts_anything_nothing_is_known() -> None:
+    asked = [given(prompt, said) for prompt in prompts("game_of_life_halting") for said in ("True", "False")]
+    verdicts = judged(asked)
+    assert {one.verdict for one in verdicts} == {Verdict.UNVERIFIABLE}
+    assert verdicts[0].said == "its scorer gives nonsense 1, too"
+
+
+@pytest.mark.parametrize("said", ["nan", "NaN", "-nan + nani, nan", "3 + nan i"])
+def test_nan_is_no_number(said: str) -> None:
+    # |nan - right| is nan, and min(1.0, nan) is 1.0.
+    (one,) = judged([given(prompt, said) for prompt in prompts("complex_arithmetic", 1)])
+    assert one.reason is Reason.UNPARSABLE
 
 
 def test_part_of_a_score_may_be_enough() -> None:

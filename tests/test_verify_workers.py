@@ -221,3 +221,17 @@ def ends(pipe: int) -> bool:
         return bool(ready) and os.read(pipe, 1) == b""
     finally:
         os.close(pipe)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what a process has mapped")
+def test_a_limit_that_leaves_a_worker_no_room_is_said_at_once() -> None:
+    # Else each call fails for want of memory, in whatever way its library has for that.
+    async def use() -> None:
+        pool = WorkerPool(worker_calls.do, memory_bytes=1000)
+        try:
+            await pool.run("echo", 1)
+        finally:
+            await pool.close()
+
+    with pytest.raises(RunError, match=r"it may have 1,000 bytes of memory and needs \d+,"):
+        asyncio.run(use())

@@ -48,10 +48,8 @@ def card(
     from weft.publishing.publish import model_card
 
     goal = destination(push_to_hub, license, public, has_card=True)
-    if output is not None and output.exists() and not overwrite:
-        raise UserError(
-            "the file exists", where=str(output), remedy="--overwrite, or choose another --output"
-        )
+    if output is not None and output.exists():
+        _check_output(output, path, overwrite=overwrite)
     is_model = path.is_dir()
     if goal is None or output is not None:
         text = model_card(path, license=license) if is_model else data_card(path, license=license)
@@ -59,6 +57,30 @@ def card(
     if goal is not None:
         (goal.publish_model if is_model else goal.publish_data)(path)
     return 0
+
+
+def _check_output(output: Path, path: Path, *, overwrite: bool) -> None:
+    """Whether the card may take the place of a file that is there; never of what it is a card of.
+
+    Raises:
+        UserError: it may not.
+    """
+    from weft.store import manifest_path, rejected_path
+
+    if path.is_dir():
+        own = [file for file in path.iterdir() if file.name != "README.md"]
+    else:
+        own = [file for file in (path, rejected_path(path), manifest_path(path)) if file.exists()]
+    if output.is_dir() or any(output.samefile(file) for file in own):
+        raise UserError(
+            "a folder" if output.is_dir() else "the card would replace what it is a card of",
+            where=str(output),
+            remedy="choose another --output, such as README.md",
+        )
+    if not overwrite:
+        raise UserError(
+            "the file exists", where=str(output), remedy="--overwrite, or choose another --output"
+        )
 
 
 def _write(text: str, output: Path | None) -> None:

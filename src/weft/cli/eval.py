@@ -200,8 +200,7 @@ def evaluate(
     quiet
         No progress; only the summary.
     """
-    from weft.cli.gap_reward import _numbers
-    from weft.cli.settings import json_object
+    from weft.cli.settings import json_object, numbers
 
     given = {
         "model": {
@@ -221,7 +220,7 @@ def evaluate(
         "limit": limit,
         "prompt_column": prompt_column,
         "samples": samples,
-        "k": _numbers(k, "--k", int),
+        "k": numbers(k, "--k", int),
         "workers": workers,
         "seconds": seconds,
         "unsandboxed": unsandboxed,
@@ -232,8 +231,8 @@ def evaluate(
             "loop_tokens": loop_tokens,
         },
         "seed": seed,
-        "temperatures": _numbers(temperatures, "--temperatures", float),
-        "top_ps": _numbers(top_ps, "--top-ps", float),
+        "temperatures": numbers(temperatures, "--temperatures", float),
+        "top_ps": numbers(top_ps, "--top-ps", float),
         "baseline": baseline,
         "judge": judge,
         "lm_eval": {"tasks": lm_eval, "arguments": json_object(lm_eval_args, "--lm-eval-args")},

@@ -167,7 +167,7 @@ def reward(
     quiet
         No progress; only the summary.
     """
-    from weft.cli.settings import json_object
+    from weft.cli.settings import json_object, numbers
 
     engine = {
         "tokenizer": policy_tokenizer,
@@ -189,12 +189,12 @@ def reward(
         "beta": beta,
         "simpo_beta": simpo_beta,
         "prefixes": prefix,
-        "prefixes_at": _numbers(prefixes_at, "--prefixes-at", int),
+        "prefixes_at": numbers(prefixes_at, "--prefixes-at", int),
         "continuations": continuations,
         "continue_pairs": continue_pairs,
         "draws": draws,
-        "temperatures": _numbers(temperatures, "--temperatures", float),
-        "top_ps": _numbers(top_ps, "--top-ps", float),
+        "temperatures": numbers(temperatures, "--temperatures", float),
+        "top_ps": numbers(top_ps, "--top-ps", float),
         "sampling": {"temperature": temperature, "top_p": top_p},
         "max_tokens": max_tokens,
         "concurrency": concurrency,
@@ -260,23 +260,6 @@ def _is_server(name: str) -> bool:
     from weft.engines.settings import EngineSettings
 
     return EngineSettings(name=name).is_server
-
-
-def _numbers(text: str | None, flag: str, kind: type[int] | type[float]) -> list[float] | None:
-    """The numbers of ``0.7,1``.
-
-    Raises:
-        UserError: it holds something else.
-    """
-    from weft.errors import UserError
-
-    if text is None:
-        return None
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"not {what}: {text}", where=flag, expected="such as 2,8,32") from None
 
 
 def _settings(given: Mapping[str, Any]) -> RewardGapSettings:

@@ -28,9 +28,10 @@ FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "compared": ("compared", "{:,.0f}".format),
     "student_success": ("right, student's", SHARE),
     "teacher_success": ("right, teacher's", SHARE),
+    "unfinished": ("cut by a limit", SHARE),
     "teacher_chosen": ("teacher's chosen", SHARE),
 }
-"""Figures as people see them: means over the pairs."""
+"""Figures as people see them: means over the pairs, or over what they were made from."""
 
 
 class PairTally(StageTally):

@@ -54,7 +54,7 @@ def run(
     as_json
         One JSON object on standard output: what would run, or what became of each stage.
     quiet
-        No progress of the stages; their names only.
+        No progress of the stages: only their names, and what each comes to.
     """
     from weft.recipes.plan import read_plan
 
@@ -65,12 +65,14 @@ def run(
 
 
 def _run(plan: Plan, *, as_json: bool, quiet: bool) -> int:
+    from weft.cli.interrupts import heeded
     from weft.cli.run_screen import Terminal
     from weft.recipes.running import Became, run
 
     screen = Terminal(quiet=quiet)
     try:
-        outcomes = run(plan, screen)
+        with heeded():
+            outcomes = run(plan, screen)
     except KeyboardInterrupt:
         screen.say("weft: interrupted; the same command goes on in the stage that it was in")
         return INTERRUPTED
@@ -153,8 +155,8 @@ def _show(plan: Plan, findings: Mapping[str, Finding], found: Costs) -> None:
     left = [name for name, finding in findings.items() if finding.state.value != "done"]
     lines = [f"{len(left):,} of {len(findings):,} stages would run"]
     lines.append(
-        f"at most {found.requests:,} requests, {found.tokens:,} tokens generated, {found.steps:,} training "
-        "steps, as far as known"
+        f"{'about' if found.measured else 'at most'} {found.requests:,} requests, {found.tokens:,} tokens "
+        f"generated, {found.steps:,} training steps, as far as known"
     )
     if found.unknown:
         lines.append(f"not wholly known: {', '.join(found.unknown)}")

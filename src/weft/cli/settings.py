@@ -151,6 +151,21 @@ def _refusal(
     return UserError("\n  ".join(lines), where=" and ".join(where))
 
 
+def numbers(text: str | None, option: str, kind: type[int] | type[float]) -> list[float] | None:
+    """The numbers of ``0.7,1``.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    if text is None:
+        return None
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"not {what}: {text}", where=option, expected="such as 2,8,32") from None
+
+
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:
     """The object that an option gives as JSON.
 

@@ -9,6 +9,7 @@ Invariants
     - What did not end by itself is wrong, whatever its text: a limit is the model's failure. Only where the
       prompt's right answer cannot be read it does not count, as the prompt's other responses do not.
     - A response that an engine's error kept from being written is missing; it is neither right nor wrong.
+      Nor is one at which the verifier itself failed: the next run tries again.
 
 It does not know figures.
 """
@@ -142,6 +143,10 @@ def outcomes(
             return None
         return judgement.verdict is Verdict.CORRECT
 
+    def failed(trace: Trace) -> bool:
+        judgement = (judgements or {}).get(trace.id)
+        return judgement is not None and judgement.reason is Reason.VERIFIER_ERROR
+
     found = [
         Outcome(
             prompt=trace.prompt.id,
@@ -150,6 +155,7 @@ def outcomes(
             right=right(trace),
             finished=trace.status is Status.COMPLETE,
             tokens=trace.usage.tokens.student,
+            settled=not failed(trace),
         )
         for trace in traces
     ]

@@ -6,12 +6,16 @@ It does not know engines.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from weft.errors import UserError
 from weft.evaluation.answering import Responses
 from weft.evaluation.figures import Outcome
+from weft.evaluation.result import Evaluation
 from weft.evaluation.settings import EvalSettings, TaskSettings
 from weft.gap.ranking.measure import Observer
 from weft.prompts import PromptSource, open_prompts
@@ -54,6 +58,25 @@ class Context:
     tasks: tuple[Task, ...]
     date: datetime.date
     """What templates print as today: the day of the output's first run, in all files of it."""
+    earlier: Evaluation | None = None
+    """The result that the output holds."""
+
+    def check_same(self, facts: Mapping[str, Any]) -> None:
+        """Whether the output is this model's.
+
+        Args:
+            facts: what decides the model's texts.
+
+        Raises:
+            UserError: it holds another's evaluation.
+        """
+        there = (self.earlier.made.settings.get("facts") or {}).get("model") if self.earlier else None
+        if self.earlier and there is not None and there != json.loads(json.dumps(facts, default=str)):
+            raise UserError(
+                f"it holds the evaluation of another model, {self.earlier.model}",
+                where=str(self.output),
+                remedy="choose another output, or --overwrite to start again",
+            )
 
 
 def open_task(task: TaskSettings, settings: EvalSettings, output: Path) -> Task:

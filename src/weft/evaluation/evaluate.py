@@ -11,7 +11,8 @@
     DIR/lm-eval/                      what lm-evaluation-harness wrote
 
 Models are opened one after the other. All figures are computed from the rows on disk: a run that was killed
-and goes on gives the same result as one that was not.
+and goes on gives the same result as one that was not. One run at a time writes to a folder, and a folder is
+of one model.
 
 It decides what is measured; how, the other modules of this package know.
 """
@@ -19,8 +20,10 @@ It decides what is measured; how, the other modules of this package know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,11 +45,14 @@ from weft.gap.made import Made
 from weft.gap.ranking.measure import Observer, Silence, check_model
 from weft.store.files import writing
 from weft.store.manifest import utc_now
+from weft.store.output import lock
 from weft.verify.base import Verifier
 from weft.verify.opening import open_verifier
 
 HARNESS = "lm-eval"
 """Folder of what lm-evaluation-harness writes."""
+LOCK = ".lock"
+"""Held by the run that writes to the folder."""
 
 
 def evaluate(
@@ -75,6 +81,7 @@ def evaluate(
     names = [task.name for task in settings.tasks]
     known = settings.baseline_result
     baseline = None if known is None else read_baseline(known, names)
+    earlier = None if overwrite else _earlier(output / RESULT)
     context = Context(
         settings=settings,
         output=output,
@@ -83,14 +90,44 @@ def evaluate(
         command=tuple(command),
         tasks=tuple(open_task(task, settings, output) for task in settings.tasks),
         date=first_date(output, settings.tasks, overwrite=overwrite),
+        earlier=earlier,
     )
-    if overwrite:
-        # A result beside rows that it was not made from would be a lie.
-        with writing(output):
-            (output / RESULT).unlink(missing_ok=True)
-    found = asyncio.run(_evaluate(context, baseline))
-    write_result(found, output / RESULT)
+    with _held(output):
+        if overwrite:
+            # A result beside rows that it was not made from would be a lie.
+            with writing(output):
+                (output / RESULT).unlink(missing_ok=True)
+        found = asyncio.run(_evaluate(context, baseline))
+        if earlier and (gone := [task.name for task in earlier.tasks if task.name not in names]):
+            said = "the result that was there had other tasks as well, whose responses stay: "
+            context.observer.noted(said + ", ".join(gone))
+        write_result(found, output / RESULT)
     return found
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder, made and locked; gone again if nothing comes into it."""
+    there = folder.exists()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lock(file, folder)
+        yield
+    finally:
+        os.close(file)
+        if not there and [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
+
+
+def _earlier(path: Path) -> Evaluation | None:
+    """The result that is there; ``None``: there is none that this Weft reads."""
+    try:
+        return Evaluation.from_json(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _check(settings: EvalSettings, output: Path) -> None:
@@ -118,6 +155,8 @@ async def _evaluate(context: Context, earlier: Baseline | None) -> Evaluation:
     wins: tuple[WinRate, ...] = ()
     theirs: dict[str, Answers] = {}
     written = Written({}, {})
+    # First, since it finds out in seconds whether its tasks have such names.
+    lm_eval = await _lm_eval(context)
     async with AsyncExitStack() as stack:
         verifiers = {
             name: await _opened(name, context, stack)
@@ -142,7 +181,6 @@ async def _evaluate(context: Context, earlier: Baseline | None) -> Evaluation:
             texts = dict.fromkeys(written.answers, read)
         ours = _first(written.answers)
         wins, facts["judge"] = await compare(context, settings.judge, ours, texts, called)
-    lm_eval = await _lm_eval(context)
     tasks = [(task, written.answers[task.name]) for task in context.tasks]
     found = Evaluation(
         model=settings.model.name,

@@ -1,19 +1,20 @@
 """From what became of each response to a task's figures.
 
 A response is right, wrong, or nothing can be said of it (``None``), and then it does not count. Each prompt
-has the same weight, however many of its responses count.
+has the same weight, however many of its responses count. A question that a task holds twice is drawn as one:
+intervals do not shrink by repeating it.
 
 It does not know engines, verifiers or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
 from weft.evaluation.result import Comparison, TaskFigures
-from weft.intervals import NOT_MEASURED, Figure, ratio, resample
+from weft.intervals import NOT_MEASURED, Figure, by_group, ratio, resample
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Outcome:
     finished: bool
     tokens: int
     """Of thinking and response, in the model's tokens."""
+    settled: bool = True
+    """Whether this is the last word; ``False``: the verifier failed, and the same command tries again."""
 
 
 def pass_at(k: int, n: int, right: int) -> float:
@@ -70,30 +73,26 @@ def task_figures(
         seed: of the intervals.
     """
     by_prompt = grouped(outcomes)
-    passed = {
-        k: _mean(
-            [
-                pass_at(k, len(counted), sum(counted))
-                for own in by_prompt.values()
-                if len(counted := _counted(own)) >= k
-            ],
-            seed,
+
+    def mean(value: Callable[[Sequence[Outcome]], float | None]) -> Figure:
+        return _mean(by_prompt.values(), value, seed)
+
+    def passed(k: int) -> Figure:
+        return mean(
+            lambda own: pass_at(k, len(right), sum(right)) if len(right := _counted(own)) >= k else None
         )
-        for k in ks
-        if k <= samples
-    }
-    judged = by_prompt.values() if verifier is not None else ()
+
     return TaskFigures(
         name=name,
         verifier=verifier,
         prompts=prompts,
         samples=samples,
-        accuracy=accuracy_of(by_prompt, seed),
-        pass_at=passed,
-        unverifiable=_mean([_share(own, lambda one: one.right is None) for own in judged], seed),
-        unfinished=_mean([_share(own, lambda one: not one.finished) for own in by_prompt.values()], seed),
-        tokens=_mean([sum(one.tokens for one in own) / len(own) for own in by_prompt.values()], seed),
-        failed=prompts * samples - len(outcomes),
+        accuracy=mean(_accuracy),
+        pass_at={k: passed(k) for k in ks if k <= samples},
+        unverifiable=mean(_unverifiable) if verifier is not None else NOT_MEASURED,
+        unfinished=mean(lambda own: sum(not one.finished for one in own) / len(own)),
+        tokens=mean(lambda own: sum(one.tokens for one in own) / len(own)),
+        failed=prompts * samples - sum(one.settled for one in outcomes),
         unreadable=tuple(sorted(unreadable)),
     )
 
@@ -106,32 +105,27 @@ def grouped(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     return found
 
 
-def accuracy_of(by_prompt: Mapping[str, Sequence[Outcome]], seed: int = 0) -> Figure:
-    """Mean over prompts of the share of responses that are right."""
-    return _mean([sum(own) / len(own) for all in by_prompt.values() if (own := _counted(all))], seed)
-
-
 def compared(
     task: str, baseline: str, ours: Iterable[Outcome], theirs: Iterable[Outcome], *, seed: int = 0
 ) -> Comparison:
     """Two models on the prompts that both were asked and that count for both; the difference by prompt."""
     first, second = grouped(ours), grouped(theirs)
-    rows = [
-        (sum(mine) / len(mine), sum(other) / len(other), 1.0)
-        for prompt in first
-        if prompt in second and first[prompt][0].asked == second[prompt][0].asked
-        if (mine := _counted(first[prompt])) and (other := _counted(second[prompt]))
-    ]
+    rows = {
+        prompt: (mine, other, 1.0)
+        for prompt, own in first.items()
+        if prompt in second and own[0].asked == second[prompt][0].asked
+        if (mine := _accuracy(own)) is not None and (other := _accuracy(second[prompt])) is not None
+    }
     if not rows:
         return Comparison(task, baseline, 0, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED)
-    sums = resample(rows, seed=seed)
+    sums = resample(by_group([first[prompt][0].asked for prompt in rows], list(rows.values())), seed=seed)
     return Comparison(
         task=task,
         baseline=baseline,
         prompts=len(rows),
-        accuracy=sums.figure(ratio((1, 0, 0), (0, 0, 1))),
-        baseline_accuracy=sums.figure(ratio((0, 1, 0), (0, 0, 1))),
-        difference=sums.figure(ratio((1, -1, 0), (0, 0, 1))),
+        accuracy=sums.figure(ratio((1, 0, 0), (0, 0, 1)), len(rows)),
+        baseline_accuracy=sums.figure(ratio((0, 1, 0), (0, 0, 1)), len(rows)),
+        difference=sums.figure(ratio((1, -1, 0), (0, 0, 1)), len(rows)),
     )
 
 
@@ -139,12 +133,22 @@ def _counted(outcomes: Sequence[Outcome]) -> list[bool]:
     return [one.right for one in outcomes if one.right is not None]
 
 
-def _share(outcomes: Sequence[Outcome], what: Callable[[Outcome], bool]) -> float:
-    return sum(map(what, outcomes)) / len(outcomes)
+def _accuracy(own: Sequence[Outcome]) -> float | None:
+    """Share of one prompt's responses that are right, of those that count."""
+    right = _counted(own)
+    return sum(right) / len(right) if right else None
 
 
-def _mean(values: Sequence[float], seed: int) -> Figure:
-    """The mean of one value for each prompt."""
-    if not values:
+def _unverifiable(own: Sequence[Outcome]) -> float:
+    return sum(one.right is None for one in own) / len(own)
+
+
+def _mean(
+    prompts: Iterable[Sequence[Outcome]], value: Callable[[Sequence[Outcome]], float | None], seed: int
+) -> Figure:
+    """The mean of one value for each prompt; ``None`` leaves a prompt out."""
+    found = [(own[0].asked, number) for own in prompts if (number := value(own)) is not None]
+    if not found:
         return NOT_MEASURED
-    return resample([(value, 1.0) for value in values], seed=seed).figure(ratio((1, 0), (0, 1)))
+    rows = by_group([asked for asked, _ in found], [(number, 1.0) for _, number in found])
+    return resample(rows, seed=seed).figure(ratio((1, 0), (0, 1)), len(found))

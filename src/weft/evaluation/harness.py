@@ -22,6 +22,7 @@ import datetime
 import importlib.util
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -40,6 +41,7 @@ OURS = ("tasks", "output_path", "config")
 """Arguments that are set here."""
 SAID = 12
 """Lines of its log that a message repeats."""
+_UNKNOWN = re.compile(r"Tasks not found: (.*)")
 GRACE = 10.0
 """Seconds in which it may end by itself when the run is stopped."""
 
@@ -85,7 +87,7 @@ async def run_harness(
         date: what templates print as today.
 
     Raises:
-        UserError: the model's tokenizer cannot be loaded.
+        UserError: the model's tokenizer cannot be loaded, or it has no such task.
         RunError: it failed; its last lines are in the message.
     """
     asked = arguments(model, settings, seed=seed, date=date)
@@ -248,6 +250,13 @@ async def _run(config: Path, log: Path, environment: Mapping[str, str]) -> None:
     if code:
         text = log.read_text(encoding="utf-8", errors="replace")
         last = [line for line in text.splitlines() if line.strip()][-SAID:]
+        if last and (unknown := _UNKNOWN.search(last[-1])):
+            raise UserError(
+                f"lm-evaluation-harness has no task {unknown[1]}",
+                where="--lm-eval",
+                remedy="`python -m lm_eval ls tasks` lists its tasks; others need "
+                """--lm-eval-args '{"include_path": "FOLDER"}'""",
+            )
         raise RunError(
             "\n  ".join([f"lm-evaluation-harness ended with code {code}:", *last]),
             where=str(log),

@@ -37,14 +37,14 @@ class TaskFigures:
     """By k: how likely one of k responses is right, unbiased (Chen et al. 2021, arXiv 2107.03374). Over the
     prompts with at least k responses that count."""
     unverifiable: Figure
-    """Share of responses of which nothing could be said: no right answer that can be read, a verifier that
-    failed."""
+    """Share of responses of which nothing could be said: no right answer that can be read, or no verdict."""
     unfinished: Figure
     """Share of responses that did not end by themselves: a limit, a loop. They are wrong."""
     tokens: Figure
     """Mean length of a response with its thinking, in the model's tokens."""
     failed: int = 0
-    """Responses that are missing by an engine's errors; the same command tries them again."""
+    """Responses that are missing by an engine's errors, and those at which the verifier itself failed; the
+    same command tries them again."""
     unreadable: tuple[str, ...] = ()
     """Ids of prompts whose right answer is missing or cannot be read; none of their responses counts."""
 
@@ -132,7 +132,8 @@ class Evaluation:
 
     @property
     def failed(self) -> int:
-        """Responses and judgements that are missing by engine errors; 0: this is all that there can be."""
+        """Responses and judgements that are missing by errors of an engine or a verifier; 0: this is all that
+        there can be."""
         cells = sum(cell.figures.failed for cell in self.grid)
         return sum(task.failed for task in self.tasks) + cells + sum(win.failed for win in self.wins)
 

@@ -12,8 +12,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from weft.cli.show import visible
+from weft.cli.tables import Cell, print_table
 from weft.evaluation.result import Evaluation, TaskFigures
-from weft.gap.ranking.shown import Cell, _table
 from weft.intervals import Figure
 
 
@@ -42,19 +42,19 @@ def _tasks(tasks: Sequence[TaskFigures], console: Console) -> None:
             str(task.samples),
             _percent(task.accuracy),
             _share(task.unfinished),
-            "–" if task.tokens.value is None else f"{task.tokens.value:,.0f}",
+            _tokens(task.tokens),
         )
         for task in tasks
     ]
     columns = ("task", "prompts", "samples", "accuracy", "unfinished", "tokens")
-    _table(console, "Tasks", columns, rows)
+    print_table(console, "Tasks", columns, rows)
     passed: list[Sequence[Cell]] = [
         (visible(task.name), str(k), f"{figure.n:,}", _percent(figure))
         for task in tasks
         for k, figure in sorted(task.pass_at.items())
         if k > 1
     ]
-    _table(console, "One of k responses is right: pass@k", ("task", "k", "prompts", "pass@k"), passed)
+    print_table(console, "One of k responses is right: pass@k", ("task", "k", "prompts", "pass@k"), passed)
 
 
 def _grid(found: Evaluation, console: Console) -> None:
@@ -65,12 +65,12 @@ def _grid(found: Evaluation, console: Console) -> None:
             f"{cell.top_p:g}",
             _percent(cell.figures.accuracy),
             _share(cell.figures.unfinished),
-            f"{cell.figures.tokens.value or 0:,.0f}",
+            _tokens(cell.figures.tokens),
         )
         for cell in found.grid
     ]
     columns = ("task", "temperature", "top-p", "accuracy", "unfinished", "tokens")
-    _table(console, "By way of drawing, with the same luck", columns, rows)
+    print_table(console, "By way of drawing, with the same luck", columns, rows)
 
 
 def _compared(found: Evaluation, console: Console) -> None:
@@ -87,7 +87,7 @@ def _compared(found: Evaluation, console: Console) -> None:
     if rows:
         name = visible(found.comparisons[0].baseline)
         columns = ("task", "prompts", "accuracy", "baseline", "difference")
-        _table(console, f"Against {name}, on the same prompts", columns, rows)
+        print_table(console, f"Against {name}, on the same prompts", columns, rows)
 
 
 def _wins(found: Evaluation, console: Console) -> None:
@@ -107,7 +107,7 @@ def _wins(found: Evaluation, console: Console) -> None:
         first = found.wins[0]
         title = f"Wins over {visible(first.baseline)}, judged by {visible(first.judge)}"
         columns = ("task", "pairs", "wins", "at equal length", "consistent", "first wins", "unjudged")
-        _table(console, title, columns, rows)
+        print_table(console, title, columns, rows)
 
 
 def _lm_eval(found: Evaluation, console: Console) -> None:
@@ -120,7 +120,7 @@ def _lm_eval(found: Evaluation, console: Console) -> None:
         )
         for one in found.lm_eval
     ]
-    _table(console, "lm-evaluation-harness (± standard error)", ("task", "metric", "value", "n"), rows)
+    print_table(console, "lm-evaluation-harness (± standard error)", ("task", "metric", "value", "n"), rows)
 
 
 def _percent(figure: Figure) -> str:
@@ -131,6 +131,10 @@ def _percent(figure: Figure) -> str:
     text = Figure(parts[0], parts[1], parts[2], figure.n).shown(1)
     head, space, rest = text.partition(" ")
     return f"{head}%{space}{rest}"
+
+
+def _tokens(figure: Figure) -> str:
+    return "–" if figure.value is None else f"{figure.value:,.0f}"
 
 
 def _share(figure: Figure) -> str:

@@ -8,6 +8,9 @@ from weft.evaluation.result import Comparison, Evaluation, TaskFigures, WinRate
 
 SURE = 0.05
 """One less the confidence of a bound from the number of prompts alone."""
+FEW = 30
+"""Prompts. In simulated worlds of a known accuracy, intervals by resampling held it in 75% to 95% of cases
+with 15 prompts, in 90% to 97% with 30 to 300."""
 BIASED = 0.1
 """So far from one half the share of first responses that win is worth a sentence."""
 
@@ -31,9 +34,10 @@ def said(
     ]
     sentences += [sentence for win in found.wins for sentence in _of_wins(win)]
     if found.failed:
+        what = "response or judgement" if found.failed == 1 else "responses or judgements"
         sentences.append(
-            f"{found.failed:,} responses or judgements are missing by engine errors; the same command tries "
-            "them again."
+            f"Errors of an engine or a verifier left out {found.failed:,} {what}; "
+            "the same command tries again."
         )
     return tuple(sentences)
 
@@ -47,10 +51,15 @@ def _of_task(task: TaskFigures) -> Iterator[str]:
     if task.unverifiable.value:
         yield (
             f"{task.name}: of {task.unverifiable.value:.1%} of the responses nothing could be said (no right "
-            "answer that can be read, or a verifier that failed); they are in no accuracy."
+            "answer that can be read, or no verdict); they are in no accuracy."
         )
     if task.accuracy.n and task.accuracy.value in (0.0, 1.0):
         yield _without_spread(task.name, task.accuracy.n, every=task.accuracy.value == 1)
+    elif 1 < task.accuracy.n < FEW:
+        yield (
+            f"{task.name}: {task.accuracy.n:,} prompts are few; below {FEW}, intervals by resampling come "
+            "out too narrow."
+        )
     if task.verifier and task.accuracy.n < task.prompts:
         yield f"{task.name}: the accuracy is over {task.accuracy.n:,} of {task.prompts:,} prompts."
 
@@ -78,13 +87,18 @@ def _of_comparison(one: Comparison, found: Evaluation) -> Iterator[str]:
     if low > 0 or high < 0:
         word = "better" if low > 0 else "worse"
         yield f"{one.task}: {word} than {one.baseline}; the difference's interval does not hold 0."
+    elif low == high == 0:
+        yield f"{one.task}: no difference from {one.baseline}: each prompt comes out alike."
     else:
         yield f"{one.task}: no difference from {one.baseline} is shown; the interval holds 0."
 
 
 def _of_wins(win: WinRate) -> Iterator[str]:
+    if not win.prompts:
+        yield f"{win.task}: the baseline has no response to any of the prompts, so there is nothing to judge."
     if win.unjudged:
-        yield f"{win.task}: of {win.unjudged:,} pairs the judge said nothing that can be read."
+        pairs = "one pair" if win.unjudged == 1 else f"{win.unjudged:,} pairs"
+        yield f"{win.task}: of {pairs} the judge said nothing that can be read."
     if win.first.value is not None and abs(win.first.value - 0.5) > BIASED:
         side = "first" if win.first.value > 0.5 else "second"
         yield (

@@ -56,6 +56,9 @@ async def write(
     try:
         for note in engine_notes([(part, engine)]):
             tell(note)
+        facts = dict(engine_facts(engine))
+        if part == MODEL:
+            context.check_same(facts)
         common = _common(context, model)
         own = common.sampling.record().over(engine.sampling)
         if own.temperature == 0 and settings.samples > 1:
@@ -68,7 +71,7 @@ async def write(
                 one = _One(context, engine, part, task, drawing(common, way), _path(folder, task, way, own))
                 found.append(await one.run(way, verifiers))
             answers[task.name] = tuple(found)
-        return Written(answers, dict(engine_facts(engine)))
+        return Written(answers, facts)
     finally:
         await engine.close()
 

@@ -40,6 +40,8 @@ from weft.records import THINKING_FIELDS, Author, Span, Status, Trace
 
 IGNORED = -100
 """The label of what is not learned."""
+THOUGHT = "</think>"
+"""Ends thinking where a message's content holds it, as published data have it."""
 FORMATS = "traces, or rows with `prompt` and `completion`, with `messages`, or with `text`"
 
 
@@ -190,11 +192,14 @@ class _Render:
 
 def _check_thinking(message: Mapping[str, Any], whole: str, where: str) -> None:
     """Whether the template writes what the message thinks: one that does not would teach to think nothing."""
-    for field in THINKING_FIELDS:
-        thought = message.get(field)
+    thoughts = {f"`{field}`": message.get(field) for field in THINKING_FIELDS}
+    content = message.get("content")
+    if isinstance(content, str) and THOUGHT in content:
+        thoughts[f"what stands before {THOUGHT}"] = content.partition(THOUGHT)[0].rpartition("<think>")[2]
+    for what, thought in thoughts.items():
         if isinstance(thought, str) and thought.strip() not in whole:
             raise UserError(
-                f"the chat template drops `{field}`, the message's thinking",
+                f"the chat template drops {what}, the message's thinking",
                 where=where,
                 expected="a template that writes it in the last message",
                 remedy="fine-tune the student that the traces were written for, or name one of TRL's "
@@ -246,7 +251,7 @@ def _parts(row: Mapping[str, Any], where: str) -> tuple[Any, Any]:
         return turns[:-1], _answer(turns[-1:], where)
     if isinstance(row.get("text"), str):
         return "", row["text"]
-    pairs = "chosen" in row and "rejected" in row
+    pairs = any(f"chosen{ids}" in row and f"rejected{ids}" in row for ids in ("", "_ids"))
     raise UserError(
         "this is a preference pair" if pairs else "no text to learn",
         where=where,

@@ -116,10 +116,12 @@ class Written:
     status: TextStatus
     reason: str | None
     quality: float | None
+    finished: bool = True
+    """Whether the student ended it, and not a limit."""
 
     @classmethod
     def of(cls, judged: Judged) -> Written:
-        return cls(judged.status, judged.reason, judged.quality)
+        return cls(judged.status, judged.reason, judged.quality, judged.finished)
 
 
 def compared(

@@ -103,6 +103,7 @@ def read_samples(inputs: Sequence[Path]) -> Samples:
         UserError: a file or a row cannot be read, or the responses are not of one form.
     """
     found: list[Sampled] = []
+    places: dict[str, str] = {}
     left_out: Counter[str] = Counter()
     files = files_of(inputs)
     several = len({number for number, _ in files}) > 1
@@ -111,8 +112,16 @@ def read_samples(inputs: Sequence[Path]) -> Samples:
         for sampled in _read(file, prefix):
             if isinstance(sampled, str):
                 left_out[sampled] += 1
-            else:
-                found.append(sampled)
+                continue
+            if sampled.key in places:
+                raise UserError(
+                    f"two traces are called {sampled.trace.id}",
+                    where=sampled.where,
+                    expected=f"another id than in {places[sampled.key]}",
+                    remedy="name the files of several runs one by one, not joined",
+                )
+            places[sampled.key] = sampled.where
+            found.append(sampled)
     if not found:
         raise UserError(
             "no trace is whole", where=", ".join(map(str, inputs)), expected="complete traces of `weft synth`"

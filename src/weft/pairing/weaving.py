@@ -7,7 +7,8 @@
 
 Hand-overs are taken some at a time, in the traces' order: all traces are held as text, but never all as
 tokens. Each is on disk as soon as its batch is done, each text as soon as it is judged. A row is a function
-of trace, student, verifier, settings and seed; neither concurrency nor interruptions change it.
+of trace, student, verifier, settings, seed and its number among the hand-overs, which texts are drawn by;
+neither concurrency nor interruptions change it.
 
 It decides what is asked for; how two continuations are compared, :mod:`weft.pairing.comparing` knows.
 """
@@ -119,6 +120,7 @@ class _Run:
                 student = student.model_copy(update={"template_arguments": given})
             engine = await open_engine(student, date=date, servers=settings.servers, tell=tell)
             stack.push_async_callback(engine.close)
+            _check_thinking(engine, cuts)
             quality = as_quality(
                 await open_verifier(
                     settings.verifier,
@@ -143,10 +145,10 @@ class _Run:
             await self._weave(cuts, engine, quality, store, texts)
             counts = {words: store.counts[status] for status, words in WORDS.items() if store.counts[status]}
             again = store.counts[PairStatus.ENGINE_ERROR]
-            complete = store.complete
+            complete, figures = store.complete, self._figures(texts.found.values())
         if again:
             tell(f"{again:,} hand-overs failed by engine errors; the same command tries them again")
-        return Paired(self.output, complete, dict(self.left_out + Counter(counts)), self._figures(), again)
+        return Paired(self.output, complete, dict(self.left_out + Counter(counts)), figures, again)
 
     def _cuts(self) -> list[Cut]:
         """The hand-overs to look at, in the traces' order.
@@ -271,9 +273,9 @@ class _Run:
             else:
                 yield spelled
 
-    def _figures(self) -> Mapping[str, float]:
+    def _figures(self, texts: Iterable[Written]) -> Mapping[str, float]:
         """Over the pairs: how often the teacher's is chosen, and lengths. Over all hand-overs that were
-        compared, ties included: how many texts were right."""
+        compared, ties included: how many texts were right. Over all texts: how many a limit ended."""
         pairs = list(_lengths(read_rows(WOVEN, self.output)))
         shares = [
             (row.student_success, row.teacher_success)
@@ -285,11 +287,33 @@ class _Run:
         if shares:
             figures["student_success"] = fmean(student for student, _ in shares)
             figures["teacher_success"] = fmean(teacher for _, teacher in shares)
+        if ended := [text.finished for text in texts if text.status is TextStatus.COMPLETE]:
+            figures["unfinished"] = 1 - fmean(ended)
         if pairs:
             figures["teacher_chosen"] = fmean(author is Author.TEACHER for author, _, _ in pairs)
             figures["chosen_tokens"] = fmean(chosen for _, chosen, _ in pairs)
             figures["rejected_tokens"] = fmean(rejected for _, _, rejected in pairs)
         return figures
+
+
+def _check_thinking(engine: Engine, cuts: Iterable[Cut]) -> None:
+    """Whether the student thinks where the traces do: else thinking would be woven into responses, or the
+    other way round.
+
+    Raises:
+        UserError: it does not.
+    """
+    thinks = engine.template.thinking is not None
+    other = next((cut.trace for cut in cuts if bool(cut.trace.thinking_spans) is not thinks), None)
+    if other is not None:
+        raise UserError(
+            f"the trace {other.id} {'does not think' if thinks else 'thinks'}, and the student's template "
+            f"{'opens' if thinks else 'has no'} thinking",
+            where=f"student {engine.name}",
+            expected="a student that thinks where the traces do",
+            remedy="look at the student's template and its arguments (--student-template-args), or name the "
+            "student of the traces",
+        )
 
 
 def _lengths(rows: Iterable[Woven]) -> Iterator[tuple[Author | None, int, int]]:

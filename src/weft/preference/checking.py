@@ -136,7 +136,7 @@ def shortened_prompts(rows: Any, tokenizer: Any) -> str | None:
         if not isinstance(row.get("prompt"), list) or not row["prompt"]:
             return None
         looked += 1
-        short += len(row["prompt_ids"]) < len(_prompt_alone(row, tokenizer))
+        short += len(row["prompt_ids"]) < len(prompt_alone(row, tokenizer))
     if not short:
         return None
     return (
@@ -145,7 +145,7 @@ def shortened_prompts(rows: Any, tokenizer: Any) -> str | None:
     )
 
 
-def _prompt_alone(row: dict[str, Any], tokenizer: Any) -> list[int]:
+def prompt_alone(row: dict[str, Any], tokenizer: Any) -> list[int]:
     """The prompt of a conversation as a model is asked."""
     tools = row.get("tools")
     ids: list[int] = tokenizer.apply_chat_template(

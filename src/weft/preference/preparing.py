@@ -22,13 +22,14 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import DPOTrainer
 
+from weft.chat.rendering import TEMPLATE_ERRORS
 from weft.chat.shipped import shipped_template
 from weft.engines.language import loaded
 from weft.engines.opening import model_folder
 from weft.engines.settings import EngineSettings
 from weft.errors import UserError
 from weft.preference.applying import ROW, Apply
-from weft.preference.checking import IDS, checked, is_tokenised, shortened_prompts
+from weft.preference.checking import IDS, checked, is_tokenised, prompt_alone, shortened_prompts
 from weft.preference.ends import one_each
 from weft.preference.pairs import TEMPLATE, VOCABULARY, Pairs, open_pairs
 from weft.preference.policies import at_epoch, parse_policy
@@ -154,7 +155,8 @@ def tokenised(
         name: of the data, for lines.
 
     Raises:
-        UserError: the tokenizer has no end of sequence, or no template for messages; or ids are not its own.
+        UserError: the tokenizer has no end of sequence, or no template for messages; or ids or the rows'
+            template are not its own.
     """
     if is_tokenised(rows[0]):
         return _fitting(rows, tokenizer, max_length, where, name)
@@ -165,8 +167,7 @@ def tokenised(
             remedy="set eos_token in its tokenizer_config.json",
         )
     if rows[0].get(TEMPLATE):
-        tokenizer = copy(tokenizer)
-        tokenizer.chat_template = shipped_template(rows[0][TEMPLATE])
+        tokenizer = _by_template(tokenizer, rows[0], where, name)
     if isinstance(rows[0]["chosen"], list) and tokenizer.chat_template is None:
         raise UserError(
             "the pairs are messages, and the tokenizer has no chat template",
@@ -182,6 +183,31 @@ def tokenised(
     for line in filter(None, (differs, doubled)):
         tell(line)
     return found.select_columns([*IDS, ROW])
+
+
+def _by_template(tokenizer: Any, row: dict[str, Any], where: str, name: str) -> Any:
+    """The tokenizer with the template that the rows name.
+
+    Raises:
+        UserError: that one asks otherwise than the model is asked.
+    """
+    named = copy(tokenizer)
+    named.chat_template = shipped_template(row[TEMPLATE])
+    if tokenizer.chat_template is None or not isinstance(row.get("prompt"), list):
+        return named
+    try:
+        alike = prompt_alone(row, named) == prompt_alone(row, tokenizer)
+    except TEMPLATE_ERRORS:
+        alike = False
+    if not alike:
+        raise UserError(
+            f"the {name} data's training template, {row[TEMPLATE]}, asks otherwise than the model's own "
+            "template",
+            where=where,
+            expected="the student that the rows were written for",
+            remedy="train that student, or make pairs of this one's traces",
+        )
+    return named
 
 
 def _fitting(rows: Dataset, tokenizer: Any, max_length: int | None, where: str, name: str) -> Dataset:

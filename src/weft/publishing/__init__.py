@@ -6,6 +6,7 @@
     data_card.py     the card of data: head, figures, what made them, columns, how to load them
     lineage.py       the manifests behind an output: all steps that led to it
     columns.py       what Weft's columns hold, in words
+    secrets.py       keys and passwords, which nobody gets to see
     markdown.py      names and commands quoted so that no card obeys them
     licence.py       a licence in a card's head, as the hub has it; never guessed
     destination.py   where something goes: repository, licence, private or public

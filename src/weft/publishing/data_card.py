@@ -1,8 +1,8 @@
 """The card of an output of rows, on one page of Markdown: what it is, who wrote it, what made it, its use.
 
 Its head is what the hub reads. The same files make the same card. Every name, command and setting is quoted,
-so that nothing in a model's name or a path acts as Markdown. What is not known is not in it; a licence is
-never guessed.
+so that nothing in a model's name or a path acts as Markdown. Keys and passwords are hidden. What is not known
+is not in it; a licence is never guessed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from weft.publishing.contents import SIDES, Contents, DataKind, Maker, read_cont
 from weft.publishing.licence import front_matter, licence_fields
 from weft.publishing.lineage import commands, lineage
 from weft.publishing.markdown import LONGEST, block, code, table
+from weft.publishing.secrets import hidden
 from weft.records import Author, PerAuthor
 from weft.store import Manifest
 
@@ -88,7 +89,8 @@ def card_of(contents: Contents, *, license: str | None = None, repo: str | None 
         _use(contents, repo),
         _licence(contents, license),
     ]
-    return _head(contents, license) + "\n" + "\n\n".join(part for part in parts if part) + "\n"
+    text = _head(contents, license) + "\n" + "\n\n".join(part for part in parts if part) + "\n"
+    return str(hidden(text))
 
 
 def _head(contents: Contents, license: str | None) -> str:
@@ -187,7 +189,7 @@ def _made(contents: Contents) -> str:
     parts.append(table(("", ""), cells))
     if lines := commands(steps):
         parts.append(block("\n".join(lines), "sh"))
-    settings = yaml.safe_dump(_brief(manifest.settings), sort_keys=False, allow_unicode=True)
+    settings = yaml.safe_dump(_brief(steps[-1].settings), sort_keys=False, allow_unicode=True)
     parts.append(f"What decides the rows; the manifest has it in full:\n\n{block(settings, 'yaml')}")
     return "\n\n".join(parts)
 

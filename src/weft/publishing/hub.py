@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from weft.errors import RunError, UserError, WeftError
+from weft.publishing.secrets import hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +178,5 @@ def _of_network(error: BaseException) -> bool:
 
 
 def _line(said: object) -> str:
-    return " ".join(str(said).split())[:300] or type(said).__name__
+    """What was said on one line; some clients repeat a request's headers, token included."""
+    return str(hidden(" ".join(str(said).split())))[:300] or type(said).__name__

@@ -2,17 +2,19 @@
 rows and for models.
 
 A file that was begun after the output was is another one by now, and is left out, with what it was made from.
-This module reads manifests only.
+They come without keys and passwords (:mod:`weft.publishing.secrets`). This module reads manifests only.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from weft.cli.main import COMMANDS
 from weft.errors import UserError
+from weft.publishing.secrets import hidden, secrets_of
 from weft.store import Manifest, read_manifest
 
 _INPUTS = ("traces", "inputs", "data")
@@ -22,9 +24,30 @@ digests."""
 
 def lineage(path: Path, manifest: Manifest) -> list[Manifest]:
     """The manifests behind the output ``path``, each after what it was made from; its own last."""
+    found = _whole_lineage(path, manifest)
+    secrets = _secrets_in(found)
+    return [_without_secrets(made, secrets) for made in found]
+
+
+def lineage_secrets(path: Path, manifest: Manifest) -> set[str]:
+    """The keys and passwords in the manifests behind the output ``path``, its own included."""
+    return _secrets_in(_whole_lineage(path, manifest))
+
+
+def _whole_lineage(path: Path, manifest: Manifest) -> list[Manifest]:
     found: dict[Path, Manifest] = {}
     _collect(path, manifest, found, {path.resolve()})
     return list(found.values())
+
+
+def _secrets_in(manifests: Iterable[Manifest]) -> set[str]:
+    return {secret for manifest in manifests for secret in secrets_of(asdict(manifest))}
+
+
+def _without_secrets(manifest: Manifest, secrets: Collection[str]) -> Manifest:
+    runs = tuple(replace(run, info=hidden(run.info, secrets)) for run in manifest.runs)
+    settings, info = hidden(manifest.settings, secrets), hidden(manifest.info, secrets)
+    return replace(manifest, settings=settings, info=info, runs=runs)
 
 
 def _collect(path: Path, manifest: Manifest, found: dict[Path, Manifest], seen: set[Path]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from weft.errors import UserError
@@ -12,9 +14,13 @@ from weft.publishing.data_card import card_of
 from weft.publishing.destination import check_access, check_repo, on_stderr
 from weft.publishing.hub import Push, push
 from weft.publishing.licence import with_licence
-from weft.store import read_manifest, rejected_path
+from weft.publishing.lineage import lineage_secrets
+from weft.publishing.secrets import check_rows, hidden, secrets_of
+from weft.store import manifest_path, read_manifest, rejected_path
 
 CARD = "README.md"
+MAKERS = ("align", "sft")
+"""Commands that make a model's folder, with a manifest of their name in it."""
 WEIGHTS = ("config.json", "adapter_config.json", "adapter_model*", "model*.safetensors*")
 """With an adapter's beside a whole model's, the adapter would be added to weights that hold it already."""
 _LEFT_OUT = {"checkpoints", "runs", "trackio", "training_args.bin"}
@@ -35,13 +41,17 @@ def publish_data(
         Where it is.
 
     Raises:
-        UserError: the output cannot be read, the name or the licence is none, there is no token, the hub
-            refuses it, or the repository is public and was to be private.
+        UserError: the output cannot be read, a key or password stands in a row, the name or the licence is
+            none, there is no token, the hub refuses it, or the repository is public and was to be private.
         RunError: the hub cannot be reached; the output is as it was.
     """
     check_repo(repo)
     contents = read_contents(path)
-    files: dict[str, Path | bytes] = {file.name: file for file in contents.files}
+    secrets = lineage_secrets(path, contents.manifest) if contents.manifest else set()
+    for file in (contents.main, contents.rejected):
+        if file is not None:
+            check_rows(file.path, secrets)
+    files: dict[str, Path | bytes] = {file.name: _public(file, secrets) for file in contents.files}
     files[CARD] = card_of(contents, license=license, repo=repo).encode(errors="backslashreplace")
     check_access()
     what = f"{path.stem}: {contents.main.rows:,} {contents.kind}"
@@ -70,7 +80,9 @@ def publish_model(
     check_repo(repo)
     card = model_card(folder, license=license)
     files: dict[str, Path | bytes] = {
-        file.relative_to(folder).as_posix(): file for file in _model_files(folder) if file.name != CARD
+        file.relative_to(folder).as_posix(): _public(file)
+        for file in _model_files(folder)
+        if file.name != CARD
     }
     files[CARD] = card.encode(errors="backslashreplace")
     check_access()
@@ -87,10 +99,10 @@ def model_card(folder: Path, *, license: str | None = None) -> str:
         UserError: the folder holds no finished run, or it is no identifier of a licence.
     """
     expected = "the folder of a finished `weft align` or `weft sft`"
-    manifests = sorted(folder.glob("*.manifest.json")) if folder.is_dir() else []
-    if not manifests:
+    made_by = [folder / name for name in MAKERS if manifest_path(folder / name).is_file()]
+    if not made_by:
         raise UserError("there is no model of Weft's", where=str(folder), expected=expected)
-    manifest = read_manifest(folder / manifests[0].name.removesuffix(".manifest.json"))
+    manifest = read_manifest(made_by[0])
     weights = [*folder.glob("*.safetensors")]
     if manifest is None or not manifest.runs or manifest.runs[-1].ended is None or not weights:
         raise UserError(
@@ -103,7 +115,17 @@ def model_card(folder: Path, *, license: str | None = None) -> str:
         card = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"its card cannot be read: {error}", where=str(folder / CARD)) from error
-    return with_licence(card, license, where=str(folder / CARD))
+    return with_licence(str(hidden(card, secrets_of(asdict(manifest)))), license, where=str(folder / CARD))
+
+
+def _public(file: Path, secrets: Collection[str] = ()) -> Path | bytes:
+    """A file as others may see it: a manifest without keys and passwords, any other as it is."""
+    if not file.name.endswith(".manifest.json"):
+        return file
+    text = file.read_text(encoding="utf-8")
+    whole = json.loads(text)
+    public = hidden(whole, secrets)
+    return file if public == whole else f"{json.dumps(public, ensure_ascii=False, indent=2)}\n".encode()
 
 
 def _model_files(folder: Path) -> Iterator[Path]:

@@ -29,9 +29,15 @@ class Costs:
     requests: int
     tokens: int
     steps: int
-    """Of stages that are not done, as far as known, at most."""
+    """Of stages that are not done, as far as known: as was measured of those that were begun, of others at
+    most."""
     unknown: tuple[str, ...]
     """Stages of which something is not known."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether something in the sums was measured, so that they are no bounds."""
+        return any(one.expected_tokens is not None for one in self.stages.values())
 
 
 def costs(plan: Plan, findings: Mapping[str, Finding]) -> Costs:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from weft.engines.opening import MICRO
 from weft.errors import UserError
 from weft.prompts.files import file_kind
 from weft.recipes.expansion import Instance, expand, replaced
@@ -82,6 +83,8 @@ def read_plan(path: Path, folder: Path | None = None) -> Plan:
     spreaded = {name: spread(one, names) for name, one in instances.items()}
     order = ordered({name: needs(one.given) for name, one in spreaded.items()}, str(path))
     outputs = {name: _output(folder, one) for name, one in spreaded.items()}
+    for one in spreaded.values():
+        _check_references(one, spreaded)
     stages = tuple(_stage(spreaded[name], folder, outputs) for name in order)
     return Plan(recipe, folder, stages)
 
@@ -140,6 +143,18 @@ def _stage(one: Instance, folder: Path, outputs: Mapping[str, Path]) -> Stage:
     )
 
 
+def _check_references(one: Instance, stages: Mapping[str, Instance]) -> None:
+    """That what a setting names is left by a kind of stage that it can be of."""
+    for setting, kinds in kind_of(one.kind).takes.items():
+        for name in needs(one.given.get(setting)):
+            if (found := stages[name].kind) not in kinds:
+                raise UserError(
+                    f"{setting}: stage:{name} is a stage of the kind {found}",
+                    where=f"{_named(one)} ({one.kind})",
+                    expected=f"a stage of the kind {' or '.join(sorted(kinds))}",
+                )
+
+
 def _named(one: Instance) -> str:
     """Where it stands, with its full name."""
     return f"{one.where.rpartition(': stage ')[0]}: stage {one.name}"
@@ -168,6 +183,8 @@ def _files(named: Iterable[str], made: Mapping[str, str], where: str) -> Iterato
     for name in named:
         if any(path in name for path in made) or "://" in name:
             continue
+        if name.startswith("micro:") and name not in MICRO:
+            raise UserError(f"no engine {name}", where=where, expected=" or ".join(MICRO))
         label, equals, after = name.partition("=")
         text = after if equals and "/" not in label else name
         scheme, colon, rest = text.partition(":")

@@ -53,7 +53,10 @@ from weft.errors import UserError
 KEYS = ("name", "about", "lists", "defaults", "stages")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 REPLACED = "replaced"
-"""The folder in which outputs of other settings are kept; no stage is called so."""
+"""The folder in which outputs of other settings are kept."""
+TAKEN = (REPLACED, "run.json", "recipe.yaml", "stage")
+"""What no stage is called: its folder, or its output in it (``stage.json``), would be in the way of a run's
+own files."""
 EXAMPLE = "traces: {run: synth, prompts: questions.jsonl, student: micro:student}"
 
 
@@ -102,8 +105,8 @@ def read_recipe(path: Path, kinds: Sequence[str]) -> Recipe:
         raise UserError(
             f"the name {name!r}", where=str(path), expected="letters, digits and -_. , as for a folder"
         )
-    lists = _lists(data.get("lists") or {}, f"{path}: lists")
-    defaults = _mapping(data.get("defaults") or {}, f"{path}: defaults")
+    lists = _lists(_or_none(data.get("lists")), f"{path}: lists")
+    defaults = _mapping(_or_none(data.get("defaults")), f"{path}: defaults")
     _check_keys(defaults, kinds, f"{path}: defaults", "kind of stage")
     stages = _mapping(data["stages"], f"{path}: stages", example=EXAMPLE)
     if not stages:
@@ -123,9 +126,11 @@ def _stage(
     defaults: Mapping[str, Any],
     where: str,
 ) -> RawStage:
-    if not isinstance(name, str) or not NAME.fullmatch(name) or name == REPLACED:
+    if not isinstance(name, str) or not NAME.fullmatch(name) or name.lower() in TAKEN:
         raise UserError(
-            f"the name of a stage: {name}", where=where, expected=f"letters, digits and -_., not {REPLACED}"
+            f"the name of a stage: {name}",
+            where=where,
+            expected=f"letters, digits and -_. , but none of {', '.join(TAKEN)}",
         )
     stage = dict(_mapping(given, where, example="run: synth"))
     kind = stage.pop("run", None)
@@ -139,7 +144,7 @@ def _stage(
         )
     each, besides = _each(stage.pop("each", None), lists, where)
     config = stage.pop("config", None)
-    base = _mapping(defaults.get(kind) or {}, f"{where}: defaults of {kind}")
+    base = _mapping(_or_none(defaults.get(kind)), f"{where}: defaults of {kind}")
     if config is not None:
         base = over(base, _load(Path(str(config)))[1])
     return RawStage(name, str(kind), each, besides, over(base, stage), where)
@@ -170,7 +175,7 @@ def _each(
         given = [given]
     if isinstance(given, list):
         for name in given:
-            if name not in lists:
+            if not isinstance(name, str) or name not in lists:
                 near = difflib.get_close_matches(str(name), lists, n=1)
                 raise UserError(
                     f"each: no list is called {name}",
@@ -226,35 +231,46 @@ def _check_keys(given: Mapping[str, Any], known: Sequence[str], where: str, what
             )
 
 
+def _or_none(value: Any) -> Any:
+    """A key with nothing behind it is an empty mapping; an empty list is a mistake."""
+    return {} if value is None else value
+
+
 def _mapping(value: Any, where: str, example: str = "name: value") -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"not a mapping: {value!r}", where=where, expected=f"lines such as `{example}`")
     return value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as ever, but a key that stands twice is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+def _check_once(node: yaml.Node, seen: set[int]) -> None:
+    """That no key stands twice. Looked at before anything is constructed: by then a merge has put the keys of
+    others beside the own ones."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            _check_once(inner, seen)
+        return
+    keys: set[str] = set()
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in keys:
+                problem = f"{key.value} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            keys.add(key.value)
+        _check_once(value, seen)
 
 
 def _load(path: Path) -> tuple[str, Mapping[str, Any], Mapping[str, int]]:
     """A YAML file: its text, what it holds, and the line of each stage."""
     try:
         text = path.read_text(encoding="utf-8")
-        loader = _Loader(text)
+        loader = yaml.SafeLoader(text)
         try:
             root = loader.get_single_node()
+            if root is not None:
+                _check_once(root, set())
             data = loader.construct_document(root) if root is not None else None
         finally:
             loader.dispose()

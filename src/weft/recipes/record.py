@@ -44,13 +44,20 @@ class Content:
 
     @classmethod
     def of(cls, path: Path, before: Content | None = None) -> Self:
-        """What the path holds now; ``before`` saves reading it where nothing was written since."""
+        """What the path holds now; ``before`` saves reading it where nothing was written since.
+
+        Raises:
+            UserError: it cannot be read.
+        """
         if not path.exists():
             return cls(None, None)
-        now = stamp(path)
-        if before is not None and before.stamp == now:
-            return cls(before.digest, now)
-        return cls(digest(path), now)
+        try:
+            now = stamp(path)
+            if before is not None and before.stamp == now:
+                return cls(before.digest, now)
+            return cls(digest(path), now)
+        except OSError as error:
+            raise UserError(f"cannot be read: {error.strerror}", where=error.filename or str(path)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from weft.recipes.kinds.base import Screen, Silence
 from weft.recipes.ordering import put_in_order
 from weft.recipes.plan import Plan, Stage, without
 from weft.recipes.reading import REPLACED
-from weft.recipes.record import FILE, Content, Ended, Record
+from weft.recipes.record import FILE, Content, Ended, read_record
 from weft.recipes.state import Finding, State, fresh, judged, output_of
 from weft.store.files import replace_file, writing
 from weft.store.manifest import utc_now
@@ -89,7 +89,7 @@ def run(plan: Plan, screen: Screen | None = None) -> tuple[Outcome, ...]:
             outcome = _one(stage, outputs, outcomes, screen, plan.folder)
             outcomes[stage.name] = outcome
             if outcome.became in (Became.UP_TO_DATE, Became.DONE):
-                outputs[stage.name] = output_of(stage, _recorded(stage))
+                outputs[stage.name] = output_of(stage, read_record(stage.folder))
             _write_run(plan, outcomes, started)
         return tuple(outcomes.values())
 
@@ -119,12 +119,16 @@ def _one(
         screen.say(str(error))
         return outcome(Became.FAILED, message=str(error))
     if finding.state is State.DONE:
-        screen.say("up to date")
+        screen.say("; ".join(["up to date", *finding.because]))
         return outcome(Became.UP_TO_DATE)
     for reason in finding.because:
         screen.say(f"  {reason}")
     started = time.monotonic()
-    message = _run_stage(stage, finding, screen, folder)
+    try:
+        message = _run_stage(stage, finding, screen, folder)
+    except WeftError as error:  # of its folder: what is on disk stays as it was
+        message = str(error)
+        screen.say(f"failed: {message}")
     seconds = time.monotonic() - started
     return outcome(Became.FAILED if message else Became.DONE, seconds, message)
 
@@ -164,12 +168,6 @@ def _run_stage(stage: Stage, finding: Finding, screen: Screen, folder: Path) -> 
     except WeftError as error:
         message = message or str(error)
     return message
-
-
-def _recorded(stage: Stage) -> Record | None:
-    from weft.recipes.record import read_record
-
-    return read_record(stage.folder)
 
 
 def _set_aside(stage: Stage, folder: Path, screen: Screen) -> None:

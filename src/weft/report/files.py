@@ -195,7 +195,8 @@ def _of_row(row: Mapping[str, Any]) -> FileKind | None:
 
 
 def _of_result(data: Mapping[str, Any]) -> FileKind | None:
-    kind = data.get("kind")
+    # What `weft run` notes of a stage has a kind, too.
+    kind = data.get("kind") if "stage" not in data else None
     if kind in ("style-gap", "reward-gap"):
         return FileKind.STYLE_GAP if kind == "style-gap" else FileKind.REWARD_GAP
     if kind in ("evaluation", "table"):

@@ -17,21 +17,22 @@ def table_section(found: RecipeTable, id: str) -> Section:
     """One row for each thing that the recipe compares."""
     rows = [(row.label, row.figures) for row in found.rows]
     table = Table(
-        found.title,
+        "Share of responses that are right",
         ("", *found.columns, "seeds"),
         tuple((row.label, *map(Value, row.figures), f"{row.evaluations:,}") for row in found.rows),
     )
-    plots = [
-        Part(column, (Plot(column, svg, _of_column(column, at, rows)),))
+    plots = tuple(
+        Plot(column, svg, _of_column(column, at, rows))
         for at, column in enumerate(found.columns)
         if (svg := _dots(column, at, rows))
-    ]
+    )
     return Section(
         id,
         found.title,
-        (Part("Accuracy", (table,)), *plots),
-        lead="Share of responses that are right. Ranges are 95% intervals, over prompts and, where there are "
-        "several, over seeds; n counts prompts.",
+        (Part("Accuracy", (table,)), *([Part("Column by column", plots)] if plots else [])),
+        lead="Ranges are 95% intervals, over prompts and, where there are several, over seeds; n counts "
+        "prompts.",
+        short="Result",
     )
 
 

@@ -82,7 +82,7 @@ def write_report(
         for one in source.verdict.outliers
     }
     found = catalogue(files, outliers, results.measured())
-    named = title or _title(files)
+    named = title or _title(files, results)
     page = Page(named, files, found, results)
     limit = int(max_megabytes * MEGABYTE)
     budget = limit - len(page.html(NOTHING)) - MARGIN
@@ -101,7 +101,8 @@ def write_report(
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         replace_file(output, [html])
-    shown = tuple(section.title for section in results.sections(lambda source, id: None))
+    sections = [*results.outcomes(), *results.sections(lambda source, id: None)]
+    shown = tuple(section.title for section in sections)
     return Written(output, len(html), len(loaded.texts), len(found.entries), files, shown, page.notes(loaded))
 
 
@@ -161,16 +162,20 @@ def _read(files: Files) -> Results:
     )
 
 
-def _title(files: Files) -> str:
-    """From the names of what was named."""
+def _title(files: Files, found: Results) -> str:
+    """The tables' own titles, or from the names of what was named."""
+    if found.tables:
+        return _some([table.title for table in found.tables.values()])
     results = (
-        FileKind.TABLE,
         FileKind.EVALUATION,
         FileKind.STYLE_GAP,
         FileKind.REWARD_GAP,
         FileKind.BOUNDARY,
     )
     said = files.of(FileKind.TRACES) or files.of(*results) or files.found
-    names = [file.label or file.path.stem for file in said]
+    return _some([file.label or file.path.stem for file in said])
+
+
+def _some(names: Sequence[str]) -> str:
     kept = list(dict.fromkeys(names))
     return ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")

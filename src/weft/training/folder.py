@@ -12,6 +12,8 @@ Invariants
     - Nothing but the folder of such a run is ever replaced.
     - What is asked of a finished run, and was not when it ran, is done with its last checkpoint or refused.
     - The folder is called finished only when all that belongs to it has been written.
+    - One run at a time: the folder is locked while one goes on (not on Windows, nor on file systems without
+      locks).
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +33,10 @@ from weft import __version__
 from weft.errors import UserError
 from weft.store.files import file_digest, replace_file, writing
 from weft.store.manifest import Manifest, Run, differences, manifest_path, read_manifest, utc_now
+from weft.store.output import lock
 
 CHECKPOINTS = "checkpoints"
+_LOCK = ".weft.lock"
 _FINISHED = "finished"
 _HELD_OUT = "held_out"
 ADAPTER = ("adapter_config.json", "adapter_model*")
@@ -69,6 +75,32 @@ class Earlier:
         return next((info for info in infos if info.get(_FINISHED)), {})
 
 
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """The folder, made and locked; gone again if nothing comes into it.
+
+    Raises:
+        UserError: another run goes on in it, or it cannot be written.
+    """
+    if output.exists() and not output.is_dir():
+        yield  # which `check_folder` refuses
+        return
+    there = output.exists()
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        file = os.open(output / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        lock(file, output)
+        try:
+            yield
+        finally:
+            (output / _LOCK).unlink(missing_ok=True)
+            if not there and not any(output.iterdir()):
+                output.rmdir()
+    finally:
+        os.close(file)
+
+
 def check_folder(output: Path, command: str, *, overwrite: bool) -> Manifest | None:
     """The manifest that is there, if a run may go on; ``None`` for a new folder, or to start again.
 
@@ -78,7 +110,8 @@ def check_folder(output: Path, command: str, *, overwrite: bool) -> Manifest | N
     Raises:
         UserError: the folder holds something else.
     """
-    if not output.exists() or (output.is_dir() and not any(path.is_file() for path in output.rglob("*"))):
+    files = (path for path in output.rglob("*") if path.is_file() and path != output / _LOCK)
+    if not output.exists() or (output.is_dir() and not any(files)):
         return None  # empty folders are what a run leaves that was stopped before its first step
     if not output.is_dir():
         raise UserError("is a file", where=str(output), expected="a folder", remedy="choose another --output")
@@ -224,6 +257,8 @@ def remove(output: Path, patterns: Iterable[str]) -> None:
 def _empty(output: Path) -> None:
     """Remove what the folder holds, but not the folder: it may be a link, or where a disk is mounted."""
     for path in output.iterdir():
+        if path.name == _LOCK:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from weft.training.folder import (
     compare,
     finish,
     has_adapter,
+    held,
     model_facts,
 )
 from weft.training.settings import TrainingSettings, deciding
@@ -117,14 +119,20 @@ def carry_out(
 
     Raises:
         UserError: a setting, the model, the data or the output cannot be used; or ``output`` holds a run with
-            other settings.
+            other settings, or another run goes on in it.
         RunError: memory or the disk is full.
     """
+    main = PartialState().is_main_process
+    with held(output) if main else nullcontext():
+        return _carried_out(job, output, overwrite, tell if main else silent, advance if main else None)
+
+
+def _carried_out(job: Job, output: Path, overwrite: bool, speak: Tell, advance: Advance | None) -> Trained:
+    """As :func:`carry_out`, in a folder that is held; ``speak`` and ``advance`` are the first process's."""
     started = time.monotonic()
+    main = PartialState().is_main_process
     manifest = check_folder(output, job.command, overwrite=overwrite)
     check_inputs(output, job.inputs)
-    main = PartialState().is_main_process
-    speak = tell if main else silent
     data = job.read(speak)
     decides = _decides(job, data)
     earlier = None if manifest is None else compare(output, manifest, decides)
@@ -140,7 +148,7 @@ def carry_out(
         merged = bool(settings.lora_r) and not has_adapter(output)
         settings = settings.model_copy(update={"merge_adapter": settings.merge_adapter or merged})
     trainer = job.trainer(settings, speak)
-    trainer.add_callback(Voice(speak, advance if main else None, *job.said))
+    trainer.add_callback(Voice(speak, advance, *job.said))
     PartialState().wait_for_everyone()
     if main:
         manifest = begin(output, job.command, earlier, decides, _facts(job, data))

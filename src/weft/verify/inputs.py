@@ -34,13 +34,23 @@ class TraceFiles:
     def __iter__(self) -> Iterator[tuple[str, Trace]]:
         """Each trace with its place (``file:line``)."""
         for path in self.paths:
-            if _stamp(path) != self._stamps[path]:
-                raise UserError(
-                    "the file changed after it had been checked",
-                    where=str(path),
-                    remedy="wait until what writes it has ended, then run the same command again",
-                )
-            yield from _read(path)
+            rows = _read(path)
+            while True:
+                try:
+                    located = next(rows, None)
+                finally:  # At each row, whatever it is: a run takes hours, and others write meanwhile.
+                    self._check(path)
+                if located is None:
+                    break
+                yield located
+
+    def _check(self, path: Path) -> None:
+        if _stamp(path) != self._stamps[path]:
+            raise UserError(
+                "the file changed after it had been checked",
+                where=str(path),
+                remedy="wait until what writes it has ended, then run the same command again",
+            )
 
 
 def open_traces(paths: Sequence[Path]) -> TraceFiles:
@@ -63,7 +73,7 @@ def open_traces(paths: Sequence[Path]) -> TraceFiles:
             id = trace.id.encode("utf-8", "surrogatepass")
             key = int.from_bytes(hashlib.blake2b(id, digest_size=8).digest())
             if key in seen:
-                raise _twice(trace.id, where, paths[seen[key]])
+                raise _twice(trace.id, where, path, paths[seen[key]])
             seen[key] = number
         digests[str(path)] = digest.hexdigest()
     if not seen:
@@ -72,12 +82,13 @@ def open_traces(paths: Sequence[Path]) -> TraceFiles:
     return TraceFiles(tuple(paths), len(seen), digests, stamps)
 
 
-def _twice(id: str, where: str, first: Path) -> UserError:
+def _twice(id: str, where: str, path: Path, first: Path) -> UserError:
+    several = "verify files with the same prompts one by one, each into an output of its own"
     return UserError(
         f'the trace "{id}" stands twice, first in {first}',
         where=where,
         expected="each id once",
-        remedy="verify files with the same prompts one by one, each into an output of its own",
+        remedy="name each file once, and each of its rows once" if path == first else several,
     )
 
 

@@ -99,7 +99,7 @@ def self_check(
         split, limit, prompt_column: as for :func:`weft.prompts.open_prompts`.
 
     Raises:
-        UserError: no verifier is named, it does not open, or a file cannot be read.
+        UserError: no verifier is named, it does not open, the limit is below one, or a file cannot be read.
         RunError: the verifier cannot serve at all.
     """
     if settings.verifier is None:
@@ -108,6 +108,8 @@ def self_check(
             where="--self-check",
             remedy="name one, as in --verifier math --self-check",
         )
+    if limit is not None and limit < 1:
+        raise UserError(f"a limit of {limit} rows", expected="1 or more", remedy="leave it out for all")
     prompts = _prompts(sources, split, limit, prompt_column)
     return asyncio.run(_check(settings, settings.verifier, prompts, observer or Silence()))
 

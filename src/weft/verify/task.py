@@ -8,6 +8,10 @@ What is scored is the response without what stands before a last ``</think>``: w
 ``<answer>...</answer>`` holds, else its final answer (:func:`weft.quality.answer.final_answer`). An answer of
 several lines, such as a grid, needs the tags, or a response without other text.
 
+Two answers are caught before a scorer's word counts: ``nan``, from which no number is far by some scorers'
+arithmetic; and any answer where the scorer gives nonsense as much (reasoning-gym 0.1.25:
+``game_of_life_halting``), which is ``unverifiable``.
+
 A few data sets bring no right answer and are scored all the same. Scorers run in killable processes
 (:mod:`weft.verify.workers`) behind a wall of their own (:mod:`weft.verify.scorers`): several evaluate what
 they are given. A scorer that fails at a response but not at the right answer says ``wrong``.
@@ -19,6 +23,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +40,9 @@ RULES = 1
 _MOST = 100_000
 """Characters of the longest answer that is scored."""
 _SLACK = 1e-9
+_NONSENSE = "\u203d\u203d\u203d"
+"""An answer that no question has."""
+_NAN = re.compile(r"(?<![^\W_])nan(?![^\W_])", re.IGNORECASE)
 
 
 class TaskVerifier:
@@ -93,6 +101,20 @@ class TaskVerifier:
             return wrong(Reason.NO_RESPONSE)
         if len(said) > _MOST:
             return wrong(Reason.TOO_LARGE, f"an answer of {len(said)} characters")
+        if _NAN.search(said) and not _NAN.search(answered.answer or ""):
+            return wrong(Reason.UNPARSABLE, f"{shown(said)}: nan is no number")
+        score = await self._score(entry, said)
+        if isinstance(score, Judgement):
+            return score
+        if score < self._threshold - _SLACK:
+            return wrong(Reason.DIFFERENT, f"{shown(said)} scores {score:g}")
+        nonsense = await self._score(entry, _NONSENSE)
+        if isinstance(nonsense, float) and nonsense >= self._threshold - _SLACK:
+            return unverifiable(Reason.BAD_ANSWER, f"its scorer gives nonsense {nonsense:g}, too")
+        return correct(f"{shown(said)} scores {score:g}")
+
+    async def _score(self, entry: dict[str, Any], said: str) -> float | Judgement:
+        """The score of an answer, or the verdict where there is none."""
         try:
             outcome = await self._pool.run(entry["metadata"]["source_dataset"], entry, said)
         except RecursionError:
@@ -105,9 +127,7 @@ class TaskVerifier:
             return unverifiable(Reason.BAD_ANSWER, str(value))
         if what == "answer":
             return wrong(Reason.UNPARSABLE, f"{shown(said)}: {value}")
-        if value >= self._threshold - _SLACK:
-            return correct(f"{shown(said)} scores {value:g}")
-        return wrong(Reason.DIFFERENT, f"{shown(said)} scores {value:g}")
+        return float(value)
 
     def describe(self) -> Mapping[str, object]:
         return {

@@ -27,6 +27,7 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from weft.errors import RunError
@@ -43,6 +44,8 @@ _SERVE = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from weft.verify import workers as w; w.serve()"
 )
 _PR_SET_PDEATHSIG = 1
+_ROOM = 64 << 20
+"""Bytes of address space that a call needs at least, beyond what the worker has taken when it is prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,8 @@ class WorkerPool:
             raise RunError(
                 f"a worker process cannot start: {outcome.said or outcome.reason}",
                 where="verifier",
-                remedy="see that the verifier's packages are installed and that memory is free",
+                remedy="see that the verifier's packages are installed, that memory is free, and that its "
+                "limit (--memory-bytes) leaves room",
             )
         return worker
 
@@ -232,7 +236,12 @@ def serve() -> None:
     except Exception as error:
         _send(replies, Outcome(reason=Reason.VERIFIER_ERROR, said=_told(error)))
         return
-    _limit_memory(setup["memory_bytes"])
+    taken, most = _address_space(), setup["memory_bytes"]
+    if taken is not None and taken + _ROOM > most:
+        said = f"it may have {most:,} bytes of memory and needs {taken + _ROOM:,}"
+        _send(replies, Outcome(reason=Reason.MEMORY, said=said))
+        return
+    _limit_memory(most)
     _send(replies, Outcome())
     while (arguments := _receive(requests)) is not None:
         _limit_processor(setup["seconds"])
@@ -269,6 +278,17 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended in between
             os._exit(1)
+
+
+def _address_space() -> int | None:
+    """Bytes that this process has mapped; ``None`` where the system does not say."""
+    import resource
+
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+        return int(pages) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _limit_memory(most: int) -> None:

@@ -7,19 +7,15 @@ One part for each policy, then all of them together, then what the figures say i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from weft.cli.show import visible
+from weft.cli.tables import Cell, print_table
 from weft.gap.ranking.result import PolicyGap, RewardGap
 from weft.gap.ranking.words import NAMES
-from weft.intervals import Figure
-
-Cell = str | Figure | float | None
 
 
 def show(gap: RewardGap, console: Console) -> None:
@@ -63,7 +59,7 @@ def _prefixes(policy: PolicyGap, console: Console) -> None:
             for at in reward.by_prefix
         ]
         title = f"{name}'s reward of the first tokens (beta {reward.beta:g})"
-        _table(console, title, ("tokens", "accuracy", "margin"), rows)
+        print_table(console, title, ("tokens", "accuracy", "margin"), rows)
 
 
 def _shares(policy: PolicyGap, console: Console) -> None:
@@ -74,7 +70,7 @@ def _shares(policy: PolicyGap, console: Console) -> None:
     ]
     if rows:
         parts = [f"first {float(part):.0%}" for part in policy.rewards[0].margin_share]
-        _table(console, "Share of the margin", ("", *parts), rows)
+        print_table(console, "Share of the margin", ("", *parts), rows)
 
 
 def _positions(policy: PolicyGap, console: Console) -> None:
@@ -90,13 +86,13 @@ def _positions(policy: PolicyGap, console: Console) -> None:
         for at in policy.positions
     ]
     columns = ("place", "log-prob, chosen", "rejected", "entropy, chosen", "rejected", "tokens")
-    _table(console, "By position, nats per token (intervals: --json)", columns, rows)
+    print_table(console, "By position, nats per token (intervals: --json)", columns, rows)
 
 
 def _continued(policy: PolicyGap, console: Console) -> None:
     rows = [(f"{at.tokens:,}", at.chosen, at.rejected, at.delta) for at in policy.delta_q]
     columns = ("tokens", "after chosen", "after rejected", "difference")
-    _table(console, "Expected quality of what follows a prefix", columns, rows)
+    print_table(console, "Expected quality of what follows a prefix", columns, rows)
 
 
 def _cuts(policy: PolicyGap, console: Console) -> None:
@@ -112,7 +108,7 @@ def _cuts(policy: PolicyGap, console: Console) -> None:
             row += [label.holds, label.kept.value] if label else [None, None]
         rows.append(row)
     names = [f"{NAMES.get(reward.kind, reward.kind)} accuracy" for reward in kinds]
-    _table(console, "Prefix policies", ("", *names, *(("label holds", "kept") if labels else ())), rows)
+    print_table(console, "Prefix policies", ("", *names, *(("label holds", "kept") if labels else ())), rows)
 
 
 def _drawn(policy: PolicyGap, console: Console) -> None:
@@ -127,7 +123,7 @@ def _drawn(policy: PolicyGap, console: Console) -> None:
         for number, at in enumerate(policy.drawn)
     ]
     columns = ("temperature", "top-p", "quality", "tokens", "unfinished")
-    _table(console, "What it writes by itself", columns, rows)
+    print_table(console, "What it writes by itself", columns, rows)
 
 
 def _together(gap: RewardGap, console: Console) -> None:
@@ -137,30 +133,9 @@ def _together(gap: RewardGap, console: Console) -> None:
             (visible(policy), accuracy, found.quality.get(policy))
             for policy, accuracy in found.accuracy.items()
         ]
-        _table(console, f"Ranking by {name}'s reward, and generating", ("", "accuracy", "quality"), rows)
+        print_table(console, f"Ranking by {name}'s reward, and generating", ("", "accuracy", "quality"), rows)
         figures = f"Spearman {found.spearman.shown(2)}, Kendall {found.kendall.shown(2)}"
         console.print(Text(f"rank correlation over {found.policies} policies: {figures}", style="dim"))
-
-
-def _table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-    if not rows:
-        return
-    console.print()
-    console.print(Text(title, style="bold"))
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    console.print(table)
-
-
-def _cell(value: Any) -> Text:
-    if isinstance(value, Figure):
-        return Text(value.shown(2))
-    if isinstance(value, float):
-        return Text(f"{value:,.2f}")
-    return Text("–" if value is None else value)
 
 
 def _number(count: int, noun: str) -> str:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
 Model = TypeVar("Model", bound=BaseModel)
+
+MODELS = frozenset({"sft", "align"})
+TRACES = frozenset({"synth", "verify"})
+PAIRS = frozenset({"pairs-samples", "pairs-data", "pairs-weave"})
+EVALUATIONS = frozenset({"eval"})
+"""Kinds of stages by what they leave."""
 
 
 class Screen(Protocol):
@@ -129,6 +135,10 @@ class Kind(Protocol):
     def inputs(self) -> frozenset[str]:
         """Settings that name files, folders, models or data sets that are read."""
 
+    @property
+    def takes(self) -> Mapping[str, frozenset[str]]:
+        """By setting, the kinds of stages whose output it may name; others take whatever can be read."""
+
     def output(self, folder: Path, label: str) -> Path:
         """What a reference to the stage stands for: a file, or a folder."""
 
@@ -172,6 +182,7 @@ class FileKind:
     idle: frozenset[str] = frozenset()
     version: int = 1
     tolerant: bool = False
+    takes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def idle_in(self, settings: Any) -> frozenset[str]:
         return self.idle
@@ -191,6 +202,7 @@ class FolderKind:
     idle: frozenset[str] = frozenset()
     version: int = 1
     tolerant: bool = False
+    takes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def idle_in(self, settings: Any) -> frozenset[str]:
         return self.idle

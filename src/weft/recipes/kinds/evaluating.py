@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weft.errors import RunError
 from weft.evaluation.settings import EvalSettings
-from weft.recipes.kinds.base import Estimate, FolderKind, Known, Screen
+from weft.recipes.kinds.base import MODELS, Estimate, FolderKind, Known, Screen
 
 
 class _Eval(FolderKind):
@@ -54,4 +54,5 @@ EVAL = _Eval(
     EvalSettings,
     frozenset({"model", "tasks", "baseline", "judge", "verifier"}),
     idle=frozenset({"concurrency", "servers", "error_rate", "unsandboxed", "workers"}),
+    takes={"model": MODELS},
 )

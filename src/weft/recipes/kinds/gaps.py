@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from weft.errors import RunError
 from weft.gap.distance.settings import StyleSettings
 from weft.gap.ranking.settings import RewardGapSettings
-from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen, narrowed
+from weft.recipes.kinds.base import (
+    MODELS,
+    PAIRS,
+    TRACES,
+    Estimate,
+    FileKind,
+    Known,
+    Screen,
+    narrowed,
+    several,
+)
 
 
 class StyleStage(StyleSettings):
@@ -19,6 +29,8 @@ class StyleStage(StyleSettings):
     """Files or data sets, each a source."""
     reference: str | None = None
     """The student's own texts for the same prompts."""
+
+    _one_alone = field_validator("traces", mode="before")(several)
 
 
 class RewardStage(RewardGapSettings):
@@ -92,6 +104,7 @@ STYLE = _Style(
     frozenset({"traces", "reference", "student", "boundary"}),
     suffix=".json",
     idle=frozenset({"concurrency", "servers", "error_rate"}),
+    takes={"traces": TRACES, "reference": TRACES, "student": MODELS},
 )
 REWARD = _Reward(
     "gap-reward",
@@ -99,4 +112,5 @@ REWARD = _Reward(
     frozenset({"pairs", "policies", "reference", "quality"}),
     suffix=".json",
     idle=frozenset({"concurrency", "servers", "error_rate"}),
+    takes={"pairs": PAIRS, "policies": MODELS, "reference": MODELS},
 )

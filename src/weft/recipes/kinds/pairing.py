@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from weft.errors import RunError
 from weft.pairing.settings import DataSettings, SamplesSettings, WeaveSettings
-from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen, narrowed, several
+from weft.recipes.kinds.base import MODELS, TRACES, Estimate, FileKind, Known, Screen, narrowed, several
 
 IDLE = frozenset({"concurrency", "servers", "error_rate", "workers", "unsandboxed"})
 
@@ -123,6 +123,14 @@ def _check(found: Any) -> None:
         )
 
 
-SAMPLES = _Samples("pairs-samples", SamplesStage, frozenset({"traces", "by"}), idle=IDLE)
+SAMPLES = _Samples(
+    "pairs-samples", SamplesStage, frozenset({"traces", "by"}), idle=IDLE, takes={"traces": TRACES}
+)
 DATA = _Data("pairs-data", DataStage, frozenset({"data"}))
-WEAVE = _Weave("pairs-weave", WeaveStage, frozenset({"traces", "student", "verifier"}), idle=IDLE)
+WEAVE = _Weave(
+    "pairs-weave",
+    WeaveStage,
+    frozenset({"traces", "student", "verifier"}),
+    idle=IDLE,
+    takes={"traces": TRACES, "student": MODELS},
+)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen
+from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen, several
 
 
 class ReportStage(BaseModel):
@@ -18,6 +18,8 @@ class ReportStage(BaseModel):
     """Outputs of other stages, or files."""
     title: str | None = None
     max_mb: float = Field(5.0, gt=0, le=1000)
+
+    _several = field_validator("files", mode="before")(several)
 
 
 class _Report(FileKind):

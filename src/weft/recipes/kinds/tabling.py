@@ -13,7 +13,7 @@ import weft
 from weft.errors import UserError
 from weft.gap.encoding import write_result
 from weft.gap.made import Made
-from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen, several
+from weft.recipes.kinds.base import EVALUATIONS, Estimate, FileKind, Known, Screen, several
 from weft.recipes.table import Outcomes, Row, Table, over_seeds
 from weft.store.files import replace_file, writing
 from weft.store.manifest import utc_now
@@ -98,4 +98,6 @@ def evaluated(folder: Path) -> dict[str, Outcomes]:
     return found
 
 
-TABLE = _Table("table", TableStage, frozenset({"rows"}), suffix=".json", tolerant=True)
+TABLE = _Table(
+    "table", TableStage, frozenset({"rows"}), suffix=".json", tolerant=True, takes={"rows": EVALUATIONS}
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from weft.finetuning.settings import SftSettings
 from weft.preference.recipe import AlignSettings
-from weft.recipes.kinds.base import Estimate, FolderKind, Known, Screen
+from weft.recipes.kinds.base import MODELS, PAIRS, TRACES, Estimate, FolderKind, Known, Screen
 
 IDLE = frozenset({"report_to", "run_name", "logging_steps", "save_steps", "save_total_limit"})
 
@@ -62,5 +62,8 @@ def training(settings: Any, rows: int | None, tokens: int | None, what: str) -> 
     )
 
 
-ALIGN = _Align("align", AlignSettings, frozenset({"model", "data", "eval_data"}), idle=IDLE)
-SFT = _Sft("sft", SftSettings, frozenset({"model", "data", "eval_data"}), idle=IDLE)
+INPUTS = frozenset({"model", "data", "eval_data"})
+ALIGN = _Align(
+    "align", AlignSettings, INPUTS, IDLE, takes={"model": MODELS, "data": PAIRS, "eval_data": PAIRS}
+)
+SFT = _Sft("sft", SftSettings, INPUTS, IDLE, takes={"model": MODELS, "data": TRACES, "eval_data": TRACES})

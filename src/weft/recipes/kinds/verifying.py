@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 
 from weft.errors import RunError
-from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen, narrowed, several
+from weft.recipes.kinds.base import TRACES, Estimate, FileKind, Known, Screen, narrowed, several
 from weft.store import rejected_path
 from weft.verify.settings import VerifySettings
 
@@ -61,4 +61,5 @@ VERIFY = _Verify(
     VerifyStage,
     frozenset({"traces", "decontaminate", "verifier"}),
     idle=frozenset({"workers", "concurrency", "servers", "error_rate", "unsandboxed"}),
+    takes={"traces": TRACES},
 )

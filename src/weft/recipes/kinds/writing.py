@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from weft.errors import RunError
-from weft.recipes.kinds.base import Estimate, FileKind, Known, Screen, narrowed
+from weft.recipes.kinds.base import MODELS, Estimate, FileKind, Known, Screen, narrowed
 from weft.synthesis.settings import SynthesisSettings
 from weft.synthesis.strategies import Strategy
 
@@ -113,4 +113,5 @@ SYNTH = _Synth(
     SynthStage,
     frozenset({"prompts", "student", "teacher", "boundary"}),
     idle=frozenset({"concurrency", "error_rate", "servers"}),
+    takes={"student": MODELS, "teacher": MODELS},
 )
