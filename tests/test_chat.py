@@ -242,6 +242,8 @@ def test_shipped_templates_are_found_by_name() -> None:
     assert shipped_template("qwen3.jinja") == template_text("qwen3")
     with pytest.raises(UserError, match="not found"):
         shipped_template("no_such.jinja")
+    with pytest.raises(UserError, match="was not found"):
+        shipped_template("../__init__.py")
 
 
 def test_template_arguments_reach_every_rendering() -> None:

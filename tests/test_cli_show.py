@@ -192,3 +192,14 @@ def test_what_weft_verify_found_stands_in_the_header(
         "verdict  correct: nearly the same as q1#0 (math)",
         "verdict  holds words of bench.jsonl:3 (prompt)",
     ]
+
+
+@pytest.mark.parametrize("column", ["id", "answer", "extra"])
+def test_a_column_that_holds_no_text_is_named(
+    column: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps({**trace_of("q").to_row(), column: 5}) + "\n", encoding="utf-8")
+    assert main(["show", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert f"traces.jsonl:1: not a trace row: TypeError: the column '{column}' holds no text" in said

@@ -197,6 +197,10 @@ class Provenance:
     """Weft's version."""
 
 
+_TEXTS = ("id", "prompt_id", "answer", "extra", "sampling", "reason", "training_template", "strategy")
+"""Columns of a trace's row that others take for text without asking."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """One response to one prompt, with who wrote what."""
@@ -304,6 +308,8 @@ class Trace:
         if row.get("schema") != SCHEMA_VERSION:
             raise ValueError(f"schema version {row.get('schema')!r}, this Weft reads {SCHEMA_VERSION}")
         try:
+            if odd := [name for name in _TEXTS if not isinstance(row[name], str)]:
+                raise TypeError(f"the column {odd[0]!r} holds no text")
             return cls._from_row(row)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a trace row: {type(error).__name__}: {error}") from error

@@ -25,11 +25,12 @@ def shipped_template(name: str) -> str:
         UserError: TRL is not installed, or ships no such template.
     """
     folder = _shipped_folder()
-    if folder is None or not (path := folder / name).is_file():
+    # Rows of data name it: a path would read any file of this machine.
+    if folder is None or Path(name).name != name or not (path := folder / name).is_file():
         raise UserError(
             f"the training template {name} was not found",
-            expected="TRL with its chat templates",
-            remedy="pip install 'weft[train]'",
+            expected="TRL, and the name of one of its chat templates",
+            remedy="pip install 'weft[train]', or mend the column `training_template`",
         )
     return path.read_text(encoding="utf-8")
 

@@ -83,7 +83,11 @@ def run() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    raise SystemExit(main())
+    from weft.cli.interrupts import heeded
+
+    with heeded():
+        code = main()
+    raise SystemExit(code)
 
 
 def _run(given: Sequence[str]) -> int:

@@ -65,14 +65,12 @@ def run(
 
 
 def _run(plan: Plan, *, as_json: bool, quiet: bool) -> int:
-    from weft.cli.interrupts import heeded
     from weft.cli.run_screen import Terminal
     from weft.recipes.running import Became, run
 
     screen = Terminal(quiet=quiet)
     try:
-        with heeded():
-            outcomes = run(plan, screen)
+        outcomes = run(plan, screen)
     except KeyboardInterrupt:
         screen.say("weft: interrupted; the same command goes on in the stage that it was in")
         return INTERRUPTED

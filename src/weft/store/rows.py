@@ -295,8 +295,12 @@ class RowStore(Generic[R, S]):
         self.manifest = replace(before, runs=(*before.runs, run))
 
     def _write_manifest(self) -> None:
-        text = json.dumps(asdict(self.manifest), ensure_ascii=False, indent=2) + "\n"
-        replace_file(manifest_path(self._paths[True]), [text.encode()])
+        made = asdict(self.manifest)
+        try:
+            text = json.dumps(made, ensure_ascii=False, indent=2).encode()
+        except UnicodeEncodeError:  # a file's name that is no UTF-8; JSON's own escapes can hold it
+            text = json.dumps(made, indent=2).encode()
+        replace_file(manifest_path(self._paths[True]), [text + b"\n"])
 
     def _repair(self) -> None:
         """Cut torn ends off, take out what is to be tried again, and learn what is done."""

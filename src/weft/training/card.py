@@ -14,7 +14,8 @@ import yaml
 from weft import __version__
 from weft.publishing.licence import licence_fields
 from weft.publishing.lineage import commands, lineage
-from weft.publishing.markdown import block
+from weft.publishing.markdown import block, code
+from weft.publishing.secrets import hidden
 from weft.store import Manifest
 from weft.training.settings import TrainingSettings
 
@@ -52,12 +53,13 @@ def head(settings: TrainingSettings, tags: Sequence[str], datasets: Sequence[str
     if datasets:
         front["datasets"] = list(datasets)
     said = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
-    return f"---\n{said}---\n\n# {settings.model.rstrip('/').rpartition('/')[2]}, {done}"
+    return f"---\n{said}---\n\n# {code(settings.model.rstrip('/').rpartition('/')[2])}, {done}"
 
 
 def base(settings: TrainingSettings) -> str:
     """The line that names what was trained."""
-    return f"- base: `{settings.model}`" + (f", revision `{settings.revision}`" if settings.revision else "")
+    revision = f", revision {code(settings.revision)}" if settings.revision else ""
+    return f"- base: {code(settings.model)}{revision}"
 
 
 def how(settings: TrainingSettings, figures: Mapping[str, float], command: str) -> str:
@@ -91,7 +93,7 @@ def recipe(settings: TrainingSettings, created: str) -> str:
     Args:
         created: when the run began; ISO 8601, UTC.
     """
-    given = settings.model_dump(mode="json", exclude_defaults=True)
+    given = hidden(settings.model_dump(mode="json", exclude_defaults=True))
     said = ", ".join(f"{name} {number}" for name, number in versions().items())
     return "\n".join(
         [
@@ -99,9 +101,7 @@ def recipe(settings: TrainingSettings, created: str) -> str:
             "",
             "As a recipe; what is left out has its default.",
             "",
-            "```yaml",
-            yaml.safe_dump(given, sort_keys=False, allow_unicode=True).rstrip(),
-            "```",
+            block(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), "yaml"),
             "",
             f"{said}; begun {created}.",
         ]
