@@ -133,7 +133,10 @@ def test_other_names_are_refused_with_what_there_is(name: str) -> None:
     assert not may_be_quality(name)
     with pytest.raises(UserError) as refused:
         asyncio.run(open_quality(name, date=datetime.date(2026, 1, 1)))
-    assert refused.value.expected == "answer, reward:MODEL, judge:ENGINE"
+    expected = refused.value.expected
+    assert expected.startswith("answer, reward:MODEL, judge:ENGINE, or a verifier: exact, ")
+    named = expected.replace(" or a verifier:", "").replace("SCORE", "0.5").split(", ")
+    assert all(may_be_quality(one) for one in named) and len(set(named)) == len(named)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from weft.verify.opening import KINDS as VERIFIERS
 from weft.verify.opening import may_be_verifier
 
 _OWN = "answer, reward:MODEL, judge:ENGINE"
-KINDS = f"{_OWN}, or a verifier: {VERIFIERS}"
+# A judge's name stands for one that grades.
+KINDS = f"{_OWN}, or a verifier: {VERIFIERS.removesuffix(', judge:ENGINE')}"
 
 
 def may_be_quality(name: str) -> bool:
